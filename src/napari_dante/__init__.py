@@ -1,0 +1,1 @@
+"""Adapt a segmentation model to your own MRI scanner, inside napari."""

@@ -1,0 +1,80 @@
+"""Every way in which napari-dante refuses, in one tree.
+
+::
+
+    DanteError
+    ├── VolumeError        an image or label file that cannot be used as it is
+    │   └── SeriesChoice   several volumes where one was asked for
+    ├── ModelError         a model file that is not one, or does not fit
+    │   └── UnsafeFile     a file that asks for code to be run
+    ├── TeachError         nothing to learn from, or learning failed
+    ├── JobError           the background process or its folder failed
+    └── ShareError         the server refused, answered nonsense or is not there
+
+``sentence`` is for the person at the workstation; ``detail`` is for the log. Neither
+holds a patient's name, a path or a DICOM tag that could identify anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "DanteError",
+    "JobError",
+    "ModelError",
+    "SeriesChoice",
+    "ShareError",
+    "TeachError",
+    "UnsafeFile",
+    "VolumeError",
+]
+
+
+class DanteError(Exception):
+    """A refusal that a clinician can read.
+
+    Parameters
+    ----------
+    sentence
+        One plain sentence: what is wrong and, where there is one, the way out.
+    detail
+        What a developer needs to know, for the log only.
+    """
+
+    def __init__(self, sentence: str, detail: str = "") -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.detail = detail
+
+
+class VolumeError(DanteError):
+    """An image or label file that cannot be used as it is."""
+
+
+class SeriesChoice(VolumeError):
+    """Several volumes where one was asked for; ``ids`` are the possible choices."""
+
+    def __init__(self, sentence: str, ids: Sequence[str], detail: str = "") -> None:
+        super().__init__(sentence, detail)
+        self.ids = tuple(ids)
+
+
+class ModelError(DanteError):
+    """A model file that is not one, or that does not fit what it is used for."""
+
+
+class UnsafeFile(ModelError):
+    """A file that asks for code to be run; nothing of it was executed."""
+
+
+class TeachError(DanteError):
+    """Nothing to learn from, or learning failed; the old model is unchanged."""
+
+
+class JobError(DanteError):
+    """The background process or its folder failed."""
+
+
+class ShareError(DanteError):
+    """The server refused, answered nonsense or is not there; nothing was lost."""

@@ -1,0 +1,52 @@
+"""Images and labels: read from NIfTI and DICOM, shown upright, saved where they were.
+
+>>> volume = open_volume("t1.nii.gz")                            # doctest: +SKIP
+>>> volume.array.shape == volume.geometry.shape                  # (z, y, x), doctest: +SKIP
+True
+>>> write_nifti("copy.nii.gz", volume.array, volume.geometry)    # doctest: +SKIP
+"""
+
+from napari_dante.volume.dicom import DicomScan, Refusal, SeriesInfo, read_dicom, scan_dicom
+from napari_dante.volume.geometry import GRID_TOLERANCE_MM, Geometry
+from napari_dante.volume.nifti import read_nifti, read_nifti_labels, write_nifti
+from napari_dante.volume.open import (
+    Description,
+    VolumeInfo,
+    describe,
+    open_labels,
+    open_volume,
+)
+from napari_dante.volume.volume import (
+    Label,
+    LabelMap,
+    Volume,
+    default_label,
+    labels_from_json,
+    labels_to_json,
+    match_grid,
+)
+
+__all__ = [
+    "GRID_TOLERANCE_MM",
+    "Description",
+    "DicomScan",
+    "Geometry",
+    "Label",
+    "LabelMap",
+    "Refusal",
+    "SeriesInfo",
+    "Volume",
+    "VolumeInfo",
+    "default_label",
+    "describe",
+    "labels_from_json",
+    "labels_to_json",
+    "match_grid",
+    "open_labels",
+    "open_volume",
+    "read_dicom",
+    "read_nifti",
+    "read_nifti_labels",
+    "scan_dicom",
+    "write_nifti",
+]

@@ -1,0 +1,213 @@
+"""DICOM folders: which series are there, and one of them as a volume.
+
+Files are told by content, grouped by SeriesInstanceUID and sorted by position. A series
+is known to people by eight hexadecimal digits derived from its UID; the UID itself, file
+names and patient tags are never shown.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dante.errors import SeriesChoice, VolumeError
+from napari_dante.volume.dicom_file import Header, read_header
+from napari_dante.volume.dicom_pixels import read_pixels
+from napari_dante.volume.dicom_slice import as_slice
+from napari_dante.volume.dicom_stack import Stack, stack
+from napari_dante.volume.geometry import Geometry
+from napari_dante.volume.volume import Volume
+
+__all__ = ["DicomScan", "Refusal", "SeriesInfo", "read_dicom", "scan_dicom"]
+
+_SERIES = "series "
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something in a folder that cannot be opened, and why.
+
+    Parameters
+    ----------
+    what
+        ``"series 1a2b3c4d"``, or ``"file 3 of 24"`` counting in order of file names.
+    why
+        One sentence.
+    """
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class SeriesInfo:
+    """A series that can be opened.
+
+    Parameters
+    ----------
+    id
+        Eight hexadecimal digits, the same wherever and whenever the series is read.
+    description
+        What the operator called it; for the screen only.
+    modality
+        Such as ``"MR"``.
+    geometry
+        Stored axes are (columns, rows, slices).
+    problems
+        What the person should know, one sentence each.
+    """
+
+    id: str
+    description: str = field(repr=False)
+    modality: str
+    geometry: Geometry
+    problems: tuple[str, ...]
+    stack: Stack = field(repr=False)
+
+
+@dataclass(frozen=True)
+class DicomScan:
+    """What a folder holds: series that can be opened, and what cannot."""
+
+    series: list[SeriesInfo]
+    refused: list[Refusal]
+
+
+def scan_dicom(path: str | Path) -> DicomScan:
+    """Find the series in a folder and its subfolders; only headers are read.
+
+    A single file is a series of its own, of one slice.
+
+    Raises
+    ------
+    VolumeError
+        There is nothing at `path`, or no DICOM at all.
+    """
+    groups, refused = _group(_files(Path(path)))
+    series, lost = [], _lost_files(len(refused))
+    for key, headers in groups.items():
+        try:
+            series.append(_info(key, headers, lost))
+        except VolumeError as error:
+            refused.append(Refusal(_SERIES + key, error.sentence))
+    if not series and not refused:
+        raise VolumeError("There are no DICOM images here.")
+    return DicomScan(sorted(series, key=lambda one: one.id), refused)
+
+
+def read_dicom(path: str | Path, series: str | None = None) -> Volume:
+    """Read one series of a folder, or the one slice of a single file.
+
+    Stored pixels become values slice by slice (RescaleSlope, RescaleIntercept). Whole
+    numbers stay whole numbers where no slice is scaled; otherwise values are float32
+    (float64 where pixels have 32 bits).
+
+    Parameters
+    ----------
+    path
+        A folder, or a file.
+    series
+        The `SeriesInfo.id` to open; needed where there are several.
+
+    Raises
+    ------
+    SeriesChoice
+        There are several series and none was chosen.
+    VolumeError
+        There is none that can be opened, and the sentence says why.
+    """
+    info = _choose(scan_dicom(path), series)
+    array = info.geometry.to_display(_values(info.stack))
+    return Volume(
+        array,
+        info.geometry,
+        modality=info.modality,
+        name=f"{info.modality} {info.id}",
+        source=Path(path),
+        problems=info.problems,
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise VolumeError("The file or folder does not exist.")
+    found = (Path(top) / name for top, _, names in os.walk(path) for name in names)
+    return sorted(one for one in found if one.is_file())
+
+
+def _group(files: list[Path]) -> tuple[dict[str, list[Header]], list[Refusal]]:
+    groups: dict[str, list[Header]] = {}
+    refused = []
+    for number, path in enumerate(files, start=1):
+        try:
+            header = read_header(path)
+        except VolumeError as error:
+            refused.append(Refusal(f"file {number} of {len(files)}", error.sentence))
+            continue
+        if header is not None:
+            groups.setdefault(header.series, []).append(header)
+    return groups, refused
+
+
+def _lost_files(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    return (f"Files of the folder that cannot be read: {count}; this series may lack slices.",)
+
+
+def _info(key: str, headers: list[Header], notes: tuple[str, ...] = ()) -> SeriesInfo:
+    found = stack([as_slice(header) for header in headers])
+    first, problems = headers[0], found.problems + notes
+    return SeriesInfo(key, first.description, first.modality, found.geometry, problems, found)
+
+
+def _choose(scan: DicomScan, wanted: str | None) -> SeriesInfo:
+    ids = [one.id for one in scan.series]
+    if wanted is not None:
+        return _named(scan, wanted)
+    if not ids:
+        raise VolumeError(_nothing_opens(scan.refused))
+    if len(ids) > 1:
+        raise SeriesChoice(
+            f"There are {len(ids)} series here ({', '.join(ids)}); choose one of them.", ids
+        )
+    return scan.series[0]
+
+
+def _named(scan: DicomScan, wanted: str) -> SeriesInfo:
+    for one in scan.series:
+        if one.id == wanted:
+            return one
+    for refusal in scan.refused:
+        if refusal.what == _SERIES + wanted:
+            raise VolumeError(refusal.why)
+    known = ", ".join(one.id for one in scan.series) or "none that can be opened"
+    raise VolumeError(f"There is no such series here; there is: {known}.")
+
+
+def _nothing_opens(refused: list[Refusal]) -> str:
+    if len(refused) == 1:
+        return refused[0].why
+    first = next((one for one in refused if one.what.startswith(_SERIES)), refused[0])
+    return f"None of {len(refused)} can be opened; {first.what}: {first.why}"
+
+
+def _values(found: Stack) -> NDArray[Any]:
+    """Return the values of a stack, axes (columns, rows, slices), slices contiguous."""
+    slices = found.slices
+    kind = np.result_type(*(one.dtype for one in slices))
+    scaled = any(one.is_scaled for one in slices)
+    if scaled:
+        kind = np.dtype(np.float32 if kind.itemsize <= 2 else np.float64)
+    values = np.empty((len(slices), slices[0].rows, slices[0].columns), dtype=kind)
+    for target, one in zip(values, slices, strict=True):
+        pixels = read_pixels(one)
+        target[...] = pixels.astype(np.float64) * one.slope + one.intercept if scaled else pixels
+    return values.transpose(2, 1, 0)

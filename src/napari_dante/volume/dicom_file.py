@@ -1,0 +1,183 @@
+"""The header of one DICOM file.
+
+Only the tags listed here are ever parsed; those that name the patient are not among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.config import disable_value_validation
+from pydicom.dataset import FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from napari_dante.errors import VolumeError
+
+__all__ = ["PIXEL_TAGS", "UNREADABLE", "Header", "is_dicom", "quietly", "read_header"]
+
+PIXEL_TAGS = [
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+]
+_TAGS = [
+    *PIXEL_TAGS,
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "Modality",
+    "ImagesInAcquisition",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "RescaleSlope",
+    "RescaleIntercept",
+]
+UNREADABLE = (
+    InvalidDicomError,
+    BytesLengthException,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    MemoryError,
+)
+_DAMAGED = "The file is damaged or cut short; copy or export it again."
+
+
+@dataclass(frozen=True)
+class Header:
+    """The few tags of one file that a volume is built from.
+
+    Parameters
+    ----------
+    path
+        Where the file is; it never leaves the machine.
+    tags
+        The parsed tags.
+    series
+        Eight hexadecimal digits that stand for the SeriesInstanceUID.
+    description
+        What the operator called the series; for the screen only.
+    modality
+        Such as ``"MR"``.
+    pixel_bytes
+        How many bytes the file has left for pixels; None where that says nothing.
+    """
+
+    path: Path = field(repr=False)
+    tags: FileDataset = field(repr=False)
+    series: str
+    description: str = field(repr=False)
+    modality: str
+    pixel_bytes: int | None
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep pydicom from warning and logging: its messages quote the values of tags."""
+    logger = logging.getLogger("pydicom")
+    was_disabled = logger.disabled
+    with disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.disabled = True
+        try:
+            yield
+        finally:
+            logger.disabled = was_disabled
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the content of a file is DICOM, with or without the Part 10 preamble."""
+    with path.open("rb") as stream:
+        start = stream.read(132)
+    return start[128:] == b"DICM" or _starts_with_a_tag(start)
+
+
+def _starts_with_a_tag(start: bytes) -> bool:
+    """Whether a file without preamble starts with a first tag of group 0008."""
+    if start[:2] != b"\x08\x00" or len(start) < 132:
+        return False
+    element = int.from_bytes(start[2:4], "little")
+    short = start[4:6] in (b"UL", b"CS", b"DA", b"UI") or start[6:8] == b"\0\0"
+    return element in (0x0000, 0x0001, 0x0005, 0x0008, 0x0012, 0x0016, 0x0018) and short
+
+
+def read_header(path: Path) -> Header | None:
+    """Read the tags of one file; None where it is not DICOM, or only an index (DICOMDIR).
+
+    Raises
+    ------
+    VolumeError
+        The file is DICOM, but cannot be read or belongs to no series.
+    """
+    try:
+        if not is_dicom(path):
+            return None
+        with quietly(), path.open("rb") as stream:
+            tags = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+            following = path.stat().st_size - stream.tell()
+            _set_syntax(tags)
+            if tags.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+                return None
+            return _header(path, tags, following)
+    except PermissionError:
+        raise VolumeError("You may not read this file.") from None
+    except UNREADABLE as error:
+        raise VolumeError(_DAMAGED, type(error).__name__) from None
+
+
+def _header(path: Path, tags: FileDataset, following: int) -> Header:
+    uid = str(tags.get("SeriesInstanceUID") or "")
+    if not uid:
+        raise VolumeError(_DAMAGED, "no SeriesInstanceUID")
+    syntax = UID(tags.file_meta.TransferSyntaxUID)
+    measured = not (syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian)
+    tag_length = 8 if syntax.is_implicit_VR else 12
+    return Header(
+        path,
+        tags,
+        series=hashlib.sha256(uid.encode()).hexdigest()[:8],
+        description=str(tags.get("SeriesDescription") or ""),
+        modality=str(tags.get("Modality") or "unknown"),
+        pixel_bytes=following - tag_length if measured else None,
+    )
+
+
+def _set_syntax(tags: FileDataset) -> None:
+    """State the transfer syntax of a file that has no preamble to state it in."""
+    if "TransferSyntaxUID" not in tags.file_meta:
+        implicit, _ = tags.original_encoding
+        tags.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        )

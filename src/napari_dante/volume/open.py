@@ -1,0 +1,142 @@
+"""One door for every image: NIfTI, a DICOM file or a DICOM folder, told by content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_dante.errors import VolumeError
+from napari_dante.volume.dicom import Refusal, read_dicom, scan_dicom
+from napari_dante.volume.dicom_file import is_dicom
+from napari_dante.volume.geometry import Geometry
+from napari_dante.volume.nifti import read_nifti, read_nifti_labels
+from napari_dante.volume.volume import LabelMap, Volume
+
+__all__ = ["Description", "VolumeInfo", "describe", "open_labels", "open_volume"]
+
+_ONLY = "1"
+
+
+@dataclass(frozen=True)
+class VolumeInfo:
+    """What can be told about a volume before it is opened.
+
+    Parameters
+    ----------
+    id
+        What `open_volume` takes as `series`.
+    description
+        What the operator called it, or the kind of file; for the screen only.
+    modality
+        Such as ``"MR"``, or ``"unknown"``.
+    shape, spacing, orientation
+        In stored axis order: voxels, mm (six decimals), and the letters the axes run to.
+    problems
+        What the person should know, one sentence each.
+    """
+
+    id: str
+    description: str = field(repr=False)
+    modality: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    orientation: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a path holds: volumes that can be opened, and what cannot."""
+
+    volumes: list[VolumeInfo]
+    refused: list[Refusal]
+
+
+def describe(path: str | Path) -> Description:
+    """Tell what a file or DICOM folder holds.
+
+    Raises
+    ------
+    VolumeError
+        There is nothing at `path`, or it is one file that cannot be opened.
+    """
+    place = Path(path)
+    if not _is_dicom(place):
+        volume = read_nifti(place)
+        kind = f"NIfTI, {volume.array.dtype}"
+        only = _info(_ONLY, kind, volume.modality, volume.geometry, volume.problems)
+        return Description([only], [])
+    scan = scan_dicom(place)
+    if not scan.series and place.is_file():
+        raise VolumeError(scan.refused[0].why)
+    found = [
+        _info(one.id, one.description, one.modality, one.geometry, one.problems)
+        for one in scan.series
+    ]
+    return Description(found, scan.refused)
+
+
+def open_volume(path: str | Path, series: str | None = None) -> Volume:
+    """Open an image.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file, a DICOM file or a folder of DICOM files.
+    series
+        An id that `describe` gave; needed where a folder holds several series.
+
+    Raises
+    ------
+    SeriesChoice
+        There are several volumes and none was chosen.
+    VolumeError
+        It cannot be opened, and the sentence says why.
+    """
+    place = Path(path)
+    if _is_dicom(place):
+        return read_dicom(place, series)
+    if series not in (None, _ONLY):
+        raise VolumeError(f"There is no such series here; there is: {_ONLY}.")
+    return read_nifti(place)
+
+
+def open_labels(path: str | Path) -> LabelMap:
+    """Open a label map, which is a NIfTI file.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be opened, and the sentence says why.
+    """
+    place = Path(path)
+    if _is_dicom(place):
+        raise VolumeError("Labels are read from NIfTI files, not from DICOM.")
+    return read_nifti_labels(place)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a path is for the DICOM reader: a folder always is."""
+    try:
+        return path.is_dir() or is_dicom(path)
+    except FileNotFoundError:
+        raise VolumeError("The file or folder does not exist.") from None
+    except PermissionError:
+        raise VolumeError("You may not read this file.") from None
+    except OSError as error:
+        raise VolumeError("The file cannot be read.", type(error).__name__) from None
+
+
+def _info(
+    key: str, description: str, modality: str, geometry: Geometry, problems: tuple[str, ...]
+) -> VolumeInfo:
+    i, j, k = (round(step, 6) for step in geometry.stored_spacing)
+    return VolumeInfo(
+        id=key,
+        description=description,
+        modality=modality,
+        shape=geometry.stored_shape,
+        spacing=(i, j, k),
+        orientation=geometry.orientation,
+        problems=problems,
+    )

@@ -1,0 +1,1 @@
+"""Adapting a model to corrected slices: recipes, data, loss and the training loop."""

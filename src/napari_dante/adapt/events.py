@@ -1,0 +1,70 @@
+"""What a lesson says while it runs. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Improved", "LessonEvent", "Paused", "Progress", "Resumed", "Started", "Validated"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A lesson begins: what is trained and on what.
+
+    ``learn`` and ``exam`` are slice indices along ``axis`` of the first case, in display
+    order; ``dice`` is the old model's mean Dice on the exam slices, the line to beat.
+    """
+
+    method: str
+    device: str
+    trained: int
+    parameters: int
+    axis: int
+    learn: tuple[int, ...]
+    exam: tuple[int, ...]
+    dice: float | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``step`` of ``total`` is done; ``eta`` is in seconds, ``loss`` None when predicting."""
+
+    step: int
+    total: int
+    eta: float | None = None
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Dice on the exam slices after ``step``, per label name and their mean."""
+
+    step: int
+    mean: float
+    dice: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Improved:
+    """The weights of ``step`` are the best so far and are on disk."""
+
+    step: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class Paused:
+    """The job waits after ``step`` until it is resumed, stopped or cancelled."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The job goes on after ``step``."""
+
+    step: int
+
+
+LessonEvent = Started | Progress | Validated | Improved | Paused | Resumed

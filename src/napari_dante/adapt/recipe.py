@@ -1,0 +1,203 @@
+"""How to adapt a model, as frozen values that travel as JSON.
+
+Torch-free: the viewer's process builds recipes, the worker follows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, get_args
+
+from napari_dante.errors import TeachError
+
+__all__ = [
+    "RECIPES",
+    "GradualUnfreezing",
+    "LoRA",
+    "Recipe",
+    "Training",
+    "recipe_from_json",
+    "recipe_to_json",
+    "recipe_with",
+]
+
+Augmentation = Literal["none", "mild", "strong"]
+Device = Literal["auto", "cpu", "cuda"]
+Layout = Literal["kernel_in", "per_tap"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every method shares.
+
+    Attributes
+    ----------
+    steps
+        Optimiser steps at most.
+    batch
+        Patches in a step.
+    learning_rate
+        Peak of a linear warm-up and cosine decay (AdamW).
+    weight_decay
+        Decoupled weight decay.
+    check_every
+        Steps between two looks at the exam slices.
+    patience
+        Looks without improvement after which the run ends.
+    augmentation
+        Strength of the MR augmentation.
+    device
+        ``"auto"`` takes a GPU when there is one.
+    seed
+        The same job on the same device gives the same weights.
+    """
+
+    steps: int = 120
+    batch: int = 2
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    check_every: int = 20
+    patience: int = 4
+    augmentation: Augmentation = "mild"
+    device: Device = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "check_every", "patience", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise TeachError(f"'{name}' must be greater than zero.")
+        _one_of("augmentation", self.augmentation, Augmentation)
+        _one_of("device", self.device, Device)
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adaptation of every convolution (Hu et al. 2022).
+
+    Attributes
+    ----------
+    rank
+        Rank of the update, capped where an adapter would outgrow its layer.
+    alpha
+        The update is scaled by ``alpha / rank``.
+    layout
+        ``"kernel_in"``: one factor over kernel and input channels, the PEFT layout;
+        ``"per_tap"``: factors for each kernel tap, Dante's layout.
+    train_norms
+        Train the normalisation layers, activations and biases too.
+    """
+
+    method: ClassVar[str] = "lora"
+    title: ClassVar[str] = "LoRA"
+
+    rank: int = 16
+    alpha: float = 32.0
+    layout: Layout = "kernel_in"
+    train_norms: bool = True
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha <= 0:
+            raise TeachError("'rank' and 'alpha' must be greater than zero.")
+        _one_of("layout", self.layout, Layout)
+
+
+@dataclass(frozen=True)
+class GradualUnfreezing:
+    """Train the output end first and open earlier stages on a schedule.
+
+    Attributes
+    ----------
+    start
+        Share of the parameters, counted from the output end, that is open at the first
+        step.
+    full_at
+        Share of the steps after which everything is open; groups open evenly until then.
+    decay
+        Learning rate of each stage relative to the next one towards the output
+        (Howard & Ruder 2018).
+    """
+
+    method: ClassVar[str] = "unfreeze"
+    title: ClassVar[str] = "Gradual unfreezing"
+
+    start: float = 0.2
+    full_at: float = 0.4
+    decay: float = 0.9
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start <= 1 and 0 < self.full_at <= 1 and 0 < self.decay <= 1):
+            raise TeachError("'start', 'full_at' and 'decay' must lie between zero and one.")
+
+
+Recipe = LoRA | GradualUnfreezing
+RECIPES: dict[str, type[Recipe]] = {kind.method: kind for kind in get_args(Recipe)}
+
+
+def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
+    """Return plain JSON data; :func:`recipe_from_json` gives an equal recipe back."""
+    return {"method": recipe.method, **asdict(recipe)}
+
+
+def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
+    """Read what :func:`recipe_to_json` wrote.
+
+    Raises
+    ------
+    TeachError
+        If the method or an option is unknown, or a value is out of range.
+    """
+    values = dict(data)
+    kind = _kind(str(values.pop("method", "")))
+    try:
+        training = Training(**values.pop("training"))
+        return kind(training=training, **values)
+    except (KeyError, TypeError) as error:
+        raise TeachError("The recipe of this job is damaged.", detail=repr(error)) from error
+
+
+def recipe_with(method: str, options: Mapping[str, str]) -> Recipe:
+    """Return a method's default recipe changed by ``key=value`` options, given as text.
+
+    A key is a field of the method or of :class:`Training`.
+
+    Raises
+    ------
+    TeachError
+        If the method or a key is unknown, or a value has the wrong form.
+    """
+    recipe = _kind(method)()
+    for key, text in options.items():
+        owner: Recipe | Training = recipe
+        if key in {item.name for item in fields(Training)}:
+            owner = recipe.training
+        elif key == "training" or key not in {item.name for item in fields(recipe)}:
+            raise TeachError(f"'{key}' is not an option of the recipe '{method}'.")
+        changed = replace(owner, **{key: _parsed(key, text, getattr(owner, key))})
+        recipe = replace(recipe, training=changed) if isinstance(changed, Training) else changed
+    return recipe
+
+
+def _parsed(key: str, text: str, old: Any) -> Any:  # noqa: ANN401
+    if isinstance(old, bool):
+        if text.lower() not in {"true", "false"}:
+            raise TeachError(f"'{key}' must be true or false.")
+        return text.lower() == "true"
+    try:
+        return type(old)(text)
+    except ValueError:
+        raise TeachError(f"'{text}' is not a value for '{key}'.") from None
+
+
+def _kind(method: str) -> type[Recipe]:
+    if method not in RECIPES:
+        known = ", ".join(RECIPES)
+        raise TeachError(f"There is no recipe '{method}'; the recipes are: {known}.")
+    return RECIPES[method]
+
+
+def _one_of(name: str, value: str, literal: Any) -> None:  # noqa: ANN401
+    if value not in get_args(literal):
+        raise TeachError(f"'{name}' must be one of: {', '.join(get_args(literal))}.")

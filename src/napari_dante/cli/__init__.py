@@ -1,0 +1,34 @@
+"""The command line: the same core without a screen.
+
+Exit status 0 on success, 1 with one sentence on standard error for a refusal, 2 for wrong
+usage. With ``--json`` one JSON object, and nothing else, goes to standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from napari_dante.cli.console import complain
+from napari_dante.cli.parser import build_parser
+from napari_dante.errors import DanteError
+
+__all__ = ["main", "run"]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    options = build_parser().parse_args(arguments)
+    try:
+        status: int | None = options.command(options)
+    except DanteError as error:
+        complain(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status or 0
+
+
+def main() -> None:
+    """Run the command given on the command line, and exit."""
+    sys.exit(run(sys.argv[1:]))

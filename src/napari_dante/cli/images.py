@@ -1,0 +1,140 @@
+"""``info``, ``convert``, ``predict`` and ``evaluate``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from napari_dante.cli.console import emit_json, progress, say
+from napari_dante.errors import VolumeError
+from napari_dante.model.library import Library
+from napari_dante.volume import (
+    LabelMap,
+    Volume,
+    describe,
+    match_grid,
+    open_labels,
+    open_volume,
+    write_nifti,
+)
+
+__all__ = ["convert", "evaluate", "info", "predict"]
+
+
+def info(options: Namespace) -> int:
+    """Print what a path holds; exit 1 when nothing of it can be opened."""
+    found = describe(options.path)
+    if options.json:
+        emit_json(asdict(found))
+    else:
+        for volume in found.volumes:
+            shape = " x ".join(str(size) for size in volume.shape)
+            spacing = " x ".join(f"{size:g}" for size in volume.spacing)
+            say(
+                f"{volume.id}  {volume.description}  {volume.modality}  {shape} voxels  "
+                f"{spacing} mm  {volume.orientation}"
+            )
+            for problem in volume.problems:
+                say(f"    {problem}")
+        for refusal in found.refused:
+            say(f"refused: {refusal.what}: {refusal.why}")
+    return 0 if found.volumes else 1
+
+
+def convert(options: Namespace) -> None:
+    """Write a volume as NIfTI on its own grid."""
+    volume = open_volume(options.image, options.series)
+    write_nifti(options.target, volume.array, volume.geometry)
+
+
+def predict(options: Namespace) -> None:
+    """Segment an image."""
+    from napari_dante.model.segmenter import Segmenter, window_count
+
+    volume = open_volume(options.image, options.series)
+    segmenter = Segmenter.from_file(Library().resolve(options.model), options.device)
+    total = window_count(volume.array.shape, volume.geometry.spacing, segmenter.spec)
+    done = 0
+
+    def on_window() -> None:
+        nonlocal done
+        done += 1
+        progress(f"window {done} of {total}", last=done == total)
+
+    mask = segmenter.predict(volume.array, volume.geometry.spacing, on_window)
+    labels = dict(enumerate(segmenter.spec.labels, start=1))
+    write_nifti(options.out, mask, volume.geometry, labels)
+    if options.json:
+        volumes = _millilitres(LabelMap(mask, volume.geometry, labels))
+        emit_json({"shape": list(volume.geometry.stored_shape), "millilitres": volumes})
+
+
+def _millilitres(labels: LabelMap) -> dict[str, float]:
+    voxel = float(np.prod(labels.geometry.spacing)) / 1000
+    return {
+        label.name: round(voxel * int((labels.array == value).sum()), 3)
+        for value, label in labels.labels.items()
+    }
+
+
+def evaluate(options: Namespace) -> None:
+    """Compare a model's mask with a reference, in three dimensions."""
+    from napari_dante.evaluate.exam import TOLERANCE
+    from napari_dante.evaluate.metrics import measure
+    from napari_dante.model.segmenter import Segmenter
+
+    volume = open_volume(options.image, options.series)
+    reference = open_labels(options.reference)
+    match_grid(reference, volume)
+    segmenter = Segmenter.from_file(Library().resolve(options.model), options.device)
+    mask = segmenter.predict(volume.array, volume.geometry.spacing)
+    names = segmenter.spec.names_for(reference.labels)
+    chosen = _chosen_slices(options, volume)
+    spacing = volume.geometry.spacing
+    scores = {}
+    for number, label in enumerate(segmenter.spec.labels, start=1):
+        values = [value for value, name in names.items() if name == label.name]
+        truth = np.isin(reference.array, values) & chosen
+        scores[label.name] = asdict(measure((mask == number) & chosen, truth, spacing, TOLERANCE))
+    _print_scores(scores, TOLERANCE, as_json=options.json)
+
+
+def _chosen_slices(options: Namespace, volume: Volume) -> np.ndarray:
+    """Return a mask, broadcastable to the volume, of the slices to compare."""
+    geometry = volume.geometry
+    axis, _ = geometry.stored_axis_to_display(options.axis)
+    size = geometry.stored_shape[options.axis]
+    named = options.slices if options.slices is not None else (options.skip_slices or ())
+    if named and named[-1] >= size:
+        raise VolumeError(f"There is no slice {named[-1]}: the image has {size}, counted from 0.")
+    chosen = np.full(size, options.slices is None)
+    for index in named:
+        display = geometry.stored_slice_to_display(options.axis, index)[1]
+        chosen[display] = options.slices is not None
+    along = [1, 1, 1]
+    along[axis] = size
+    return chosen.reshape(along)
+
+
+def _print_scores(
+    scores: Mapping[str, Mapping[str, Any]], tolerance: float, *, as_json: bool
+) -> None:
+    values = [score["dice"] for score in scores.values() if score["dice"] is not None]
+    mean = float(np.mean(values)) if values else None
+    if as_json:
+        emit_json({"labels": scores, "mean_dice": mean, "tolerance_mm": tolerance})
+        return
+    for name, score in scores.items():
+        if score["dice"] is None:
+            say(f"{name:24s} in neither mask")
+        else:
+            say(
+                f"{name:24s} Dice {score['dice']:.3f}  HD95 {score['hd95']:6.2f} mm  "
+                f"NSD {score['nsd']:.3f} at {tolerance:g} mm"
+            )
+    if mean is not None:
+        say(f"{'mean':24s} Dice {mean:.3f}")

@@ -1,0 +1,92 @@
+"""``model show``, ``list``, ``use``, ``export`` and ``import``."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from napari_dante.cli.console import emit_json, say
+from napari_dante.errors import ModelError
+from napari_dante.files import sha256
+from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne
+from napari_dante.model.file import read_header, read_model, write_model
+from napari_dante.model.library import Library
+
+__all__ = ["export", "import_model", "list_models", "show", "use"]
+
+
+def show(options: Namespace) -> None:
+    """Print what a model is."""
+    path = Library().resolve(options.model)
+    spec, lineage = read_header(path)
+    data = {"spec": spec.to_json(), "lineage": asdict(lineage), "sha256": sha256(path)}
+    if options.json:
+        emit_json(data)
+        return
+    say(f"{lineage.name}: {spec.network} for {', '.join(label.name for label in spec.labels)}")
+    say(f"voxels {' x '.join(f'{size:g}' for size in spec.spacing)} mm (z, y, x)")
+    say(f"made {lineage.created} by napari-dante {lineage.software}")
+    if lineage.recipe:
+        say(f"taught by {lineage.recipe['method']} from {str(lineage.parent)[:12]}")
+    if lineage.exam:
+        say(
+            f"exam: mean Dice {lineage.exam['before']:.3f} → {lineage.exam['after']:.3f} on "
+            f"{lineage.exam['slices']} slices, {lineage.exam['verdict']}"
+        )
+
+
+def list_models(options: Namespace) -> None:
+    """Print the models on this computer and their versions."""
+    library = Library()
+    models = [_entry(library, name) for name in library.names()]
+    if options.json:
+        emit_json({"models": models})
+        return
+    for model in models:
+        say(f"{model['name']}: {', '.join(model['labels'])}")
+        for version in model["versions"]:
+            mark = "*" if version["current"] else " "
+            say(f" {mark} {version['number']:4d}  {version['created']}")
+
+
+def _entry(library: Library, name: str) -> dict[str, Any]:
+    current = library.resolve(name)
+    spec, _ = library.header(name)
+    versions = []
+    for path in library.versions(name):
+        _, lineage = read_header(path)
+        number = _number(path)
+        versions.append({"number": number, "created": lineage.created, "current": path == current})
+    labels = [label.name for label in spec.labels]
+    return {"name": name, "labels": labels, "versions": versions}
+
+
+def _number(path: Path) -> int:
+    """Return the version number of a library file; the shipped one is 0."""
+    return int(path.stem) if re.fullmatch(r"\d{4}", path.stem) else 0
+
+
+def use(options: Namespace) -> None:
+    """Make a version the current one."""
+    library = Library()
+    for path in library.versions(options.name):
+        if _number(path) == options.version:
+            library.use(options.name, path)
+            say(f"{options.name} is at version {options.version} now.")
+            return
+    raise ModelError(f"'{options.name}' has no version {options.version}.")
+
+
+def export(options: Namespace) -> None:
+    """Write a Dafne ``.model`` file."""
+    write_dafne(options.target, to_dafne(read_model(Library().resolve(options.model))))
+
+
+def import_model(options: Namespace) -> None:
+    """Read a Dafne ``.model`` file without executing anything of it."""
+    dafne = read_dafne(options.source)
+    name = options.name or re.sub(r"[^A-Za-z0-9 ()-]+", "-", options.target.stem)
+    write_model(options.target, from_dafne(dafne, name))

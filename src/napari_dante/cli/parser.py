@@ -1,0 +1,223 @@
+"""Commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CaseOption", "build_parser", "parse_slices"]
+
+
+@dataclass
+class CaseOption:
+    """One ``--case IMAGE LABELS`` and the ``--slices`` that followed it."""
+
+    image: Path
+    labels: Path
+    slices: tuple[int, ...] | None = None
+
+
+class _AddCase(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        image, labels = (Path(value) for value in values or ())
+        namespace.case = [*(namespace.case or []), CaseOption(image, labels)]
+
+
+class _SlicesOfCase(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if not namespace.case:
+            parser.error("--slices belongs behind the --case that it is about")
+        namespace.case[-1].slices = values
+
+
+def parse_slices(text: str) -> tuple[int, ...]:
+    """Return the indices in a list such as ``10,12,40-44``, ascending."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            found.update(range(int(first), int(last or first) + 1))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not a list of slices such as 10,12,40-44"
+            ) from None
+    if not found or min(found) < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of slices such as 10,12,40-44")
+    return tuple(sorted(found))
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, mark, value = text.partition("=")
+    if not (mark and key and value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form key=value")
+    return key, value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError("must be at least 0 and below 1")
+    return value
+
+
+def _lazily(module: str, name: str) -> Callable[[argparse.Namespace], int | None]:
+    """Import a command only when it runs: ``--help`` must not wait for torch."""
+
+    def command(options: argparse.Namespace) -> int | None:
+        function = getattr(importlib.import_module(f"napari_dante.cli.{module}"), name)
+        status: int | None = function(options)
+        return status
+
+    return command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="napari-dante",
+        description="Adapt a segmentation model to your own MRI scanner. "
+        "Without a command, napari opens with the Dante panel.",
+    )
+    parser.add_argument("--version", action="version", version=version("napari-dante"))
+    parser.set_defaults(command=_lazily("viewer", "open_viewer"))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_images(commands)
+    _add_teaching(commands)
+    _add_models(commands)
+    _add_sharing(commands)
+    demo = _add(commands, "demo", "viewer", "the whole loop on a real sample, without a network")
+    demo.add_argument("--headless", action="store_true", help="drive the window, then exit")
+    demo.add_argument("--out", type=Path, help="folder for pictures and demo.json")
+    return parser
+
+
+def _add(commands: Any, name: str, module: str, text: str) -> argparse.ArgumentParser:  # noqa: ANN401
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=_lazily(module, name))
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_image(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=Path, help="NIfTI file, DICOM file or DICOM folder")
+    parser.add_argument("--series", help="id of one volume, as 'info' prints it")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _add_images(commands: Any) -> None:  # noqa: ANN401
+    info = _add(commands, "info", "images", "what a file or DICOM folder is")
+    info.add_argument("path", type=Path)
+    _add_json(info)
+
+    convert = _add(commands, "convert", "images", "DICOM or NIfTI to NIfTI, geometry kept")
+    _add_image(convert)
+    convert.add_argument("target", type=Path, help=".nii or .nii.gz")
+
+    predict = _add(commands, "predict", "images", "segment an image")
+    _add_image(predict)
+    predict.add_argument("--model", required=True, help="file, or name in the library")
+    predict.add_argument("--out", type=Path, required=True, help="label map, .nii or .nii.gz")
+    _add_device(predict)
+    _add_json(predict)
+
+    evaluate = _add(commands, "evaluate", "images", "compare a model with a reference")
+    _add_image(evaluate)
+    evaluate.add_argument("--model", required=True, help="file, or name in the library")
+    evaluate.add_argument("--reference", type=Path, required=True, help="label map")
+    evaluate.add_argument("--slices", type=parse_slices, help="only these, such as 10,12,40-44")
+    evaluate.add_argument("--skip-slices", type=parse_slices, help="all but these")
+    evaluate.add_argument("--axis", type=int, choices=(0, 1, 2), default=2)
+    _add_device(evaluate)
+    _add_json(evaluate)
+
+
+def _add_teaching(commands: Any) -> None:  # noqa: ANN401
+    teach = _add(commands, "teach", "teaching", "adapt a model to corrected slices")
+    teach.add_argument("--model", required=True, help="file, or name in the library")
+    teach.add_argument(
+        "--case", nargs=2, action=_AddCase, metavar=("IMAGE", "LABELS"), required=True
+    )
+    teach.add_argument(
+        "--slices",
+        type=parse_slices,
+        action=_SlicesOfCase,
+        help="the corrected slices of the case before, such as 10,12,40-44, along the stored "
+        "slice axis; without it every slice that holds a label",
+    )
+    teach.add_argument("--axis", type=int, choices=(0, 1, 2), default=2)
+    teach.add_argument("--series", help="id of one volume, as 'info' prints it")
+    teach.add_argument("--recipe", default="lora", help="lora or unfreeze")
+    teach.add_argument("--set", type=_key_value, action="append", default=[], metavar="KEY=VALUE")
+    teach.add_argument("--exam-fraction", type=_fraction, default=0.3)
+    teach.add_argument("--out", type=Path, required=True, help="new model, .safetensors")
+    teach.add_argument("--job", type=Path, help="keep the job in this folder")
+    _add_json(teach)
+
+    job = _add(commands, "run", "teaching", "run or resume a job folder")
+    job.add_argument("job", type=Path)
+    _add_json(job)
+
+
+def _add_models(commands: Any) -> None:  # noqa: ANN401
+    parser = commands.add_parser("model", help="the library and model files")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    show = actions.add_parser("show", help="what a model file or name is")
+    show.add_argument("model")
+    _add_json(show)
+    show.set_defaults(command=_lazily("models", "show"))
+    listing = actions.add_parser("list", help="the models on this computer")
+    _add_json(listing)
+    listing.set_defaults(command=_lazily("models", "list_models"))
+    use = actions.add_parser("use", help="go back, or forward, to a version")
+    use.add_argument("name")
+    use.add_argument("version", type=int, help="number as 'model list' prints it")
+    use.set_defaults(command=_lazily("models", "use"))
+    export = actions.add_parser("export", help="write a Dafne .model file")
+    export.add_argument("model")
+    export.add_argument("target", type=Path)
+    export.set_defaults(command=_lazily("models", "export"))
+    importing = actions.add_parser("import", help="read a Dafne .model file; nothing is executed")
+    importing.add_argument("source", type=Path)
+    importing.add_argument("target", type=Path, help=".safetensors")
+    importing.add_argument("--name", help="its name in the library")
+    importing.set_defaults(command=_lazily("models", "import_model"))
+
+
+def _add_sharing(commands: Any) -> None:  # noqa: ANN401
+    pull = _add(commands, "pull", "sharing", "fetch a model from a Dafne server")
+    pull.add_argument("name")
+    pull.add_argument("--server", required=True, metavar="URL")
+    pull.add_argument("--out", type=Path, required=True, help=".safetensors")
+    push = _add(commands, "push", "sharing", "send the weights of a model to a Dafne server")
+    push.add_argument("model")
+    push.add_argument("--server", required=True, metavar="URL")
+    push.add_argument("--name", required=True, help="name of the model on the server")
+    push.add_argument("--exam", type=Path, help="exam.json of the job that made it")
+    _add_json(push)
+    serve = _add(commands, "serve", "sharing", "a Dafne-compatible server")
+    serve.add_argument("--data", type=Path, required=True, help="folder for models and uploads")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)

@@ -1,0 +1,125 @@
+"""``teach`` and ``run``."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_dante.adapt.recipe import recipe_with
+from napari_dante.cli.console import emit_json, progress, say
+from napari_dante.cli.parser import CaseOption
+from napari_dante.errors import JobError, TeachError
+from napari_dante.files import atomic_path
+from napari_dante.jobs.events import Event, Failed, Finished, Progress, Started, Validated
+from napari_dante.jobs.folder import CaseData, JobFolder, create_job
+from napari_dante.jobs.run import run_job
+from napari_dante.model.file import read_header
+from napari_dante.model.library import Library
+from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.volume import Geometry, match_grid, open_labels, open_volume
+
+__all__ = ["run", "teach"]
+
+
+def teach(options: Namespace) -> None:
+    """Adapt a model and write the new one."""
+    recipe = recipe_with(options.recipe, dict(options.set))
+    model = Library().resolve(options.model)
+    spec, _ = read_header(model)
+    cases = [_case(case, options.axis, options.series, spec) for case in options.case]
+    folder = options.job or Path(tempfile.mkdtemp(prefix="napari-dante-"))
+    try:
+        job = create_job(folder, model, cases, recipe, options.exam_fraction)
+        _follow(job)
+        with atomic_path(options.out) as temporary:
+            shutil.copyfile(job.candidate, temporary)
+        _report(job, as_json=options.json)
+    finally:
+        if options.job is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(options: Namespace) -> None:
+    """Run or resume a job folder."""
+    job = JobFolder(options.job)
+    _follow(job)
+    _report(job, as_json=options.json)
+
+
+def _case(option: CaseOption, axis: int, series: str | None, spec: ArchitectureSpec) -> CaseData:
+    volume = open_volume(option.image, series)
+    labels = open_labels(option.labels)
+    match_grid(labels, volume)
+    display_axis, _ = volume.geometry.stored_axis_to_display(axis)
+    if option.slices is None:
+        others = tuple(index for index in range(3) if index != display_axis)
+        trusted = np.asarray(labels.array.any(axis=others))
+    else:
+        trusted = np.zeros(volume.array.shape[display_axis], bool)
+        trusted[_display_slices(volume.geometry, axis, option.slices)] = True
+    return CaseData(
+        image=volume.array,
+        labels=labels.array,
+        names=spec.names_for(labels.labels),
+        spacing=volume.geometry.spacing,
+        axis=display_axis,
+        trusted=trusted,
+    )
+
+
+def _display_slices(geometry: Geometry, axis: int, slices: tuple[int, ...]) -> list[int]:
+    size = geometry.stored_shape[axis]
+    if slices[-1] >= size:
+        raise TeachError(f"There is no slice {slices[-1]}: the image has {size}, counted from 0.")
+    return [geometry.stored_slice_to_display(axis, index)[1] for index in slices]
+
+
+def _follow(job: JobFolder) -> None:
+    """Run a job, showing how it goes."""
+    for event in run_job(job.path):
+        if isinstance(event, Failed):
+            raise JobError(event.sentence, event.detail)
+        progress(_line(event), last=isinstance(event, Finished))
+
+
+def _line(event: Event) -> str:
+    if isinstance(event, Started):
+        share = 100 * event.trained / event.parameters
+        return (
+            f"{len(event.learn)} slices to learn from, {len(event.exam)} kept for the exam, "
+            f"{share:.0f} % of the weights"
+        )
+    if isinstance(event, Progress):
+        eta = f", {event.eta:.0f} s left" if event.eta is not None else ""
+        return f"step {event.step} of {event.total}{eta}"
+    if isinstance(event, Validated):
+        return f"step {event.step}: exam Dice {event.mean:.3f}"
+    return type(event).__name__.lower()
+
+
+def _report(job: JobFolder, *, as_json: bool) -> None:
+    report = job.report() if job.exam.is_file() else None
+    if as_json:
+        data: Mapping[str, Any] = {
+            "recipe": job.recipe().method,
+            "exam": report.to_json() if report else None,
+        }
+        emit_json(data)
+        return
+    if report is None:
+        say("The model was adapted; no slice was set aside, so nothing can be said about it.")
+        return
+    for label in report.labels:
+        before, after = (report.mean(when, label=label) for when in ("before", "after"))
+        say(f"{label:24s} Dice {_number(before)} → {_number(after)}")
+    say(report.sentence)
+
+
+def _number(value: float | None) -> str:
+    return "  -  " if value is None else f"{value:.3f}"

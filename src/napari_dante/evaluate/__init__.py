@@ -1,0 +1,1 @@
+"""How good a mask is, and whether a new model is better."""

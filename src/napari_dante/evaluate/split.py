@@ -1,0 +1,74 @@
+"""Which trusted slices are learned from, and which are kept for the exam. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dante.errors import TeachError
+
+__all__ = ["Split", "split_slices"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Slice indices, ascending: learned from, examined, and left out as the gap."""
+
+    learn: tuple[int, ...]
+    exam: tuple[int, ...]
+    gap: tuple[int, ...]
+
+
+def split_slices(trusted: NDArray[np.bool_], fraction: float, gap: int = 1) -> Split:
+    """Set aside a contiguous run of the trusted slices.
+
+    Neighbouring slices look alike, so a random split would let the exam leak. The exam is
+    one run of consecutive trusted slices, and trusted slices within `gap` of it are used
+    for neither. Of all runs of the wanted length, the one that costs the fewest slices is
+    taken, and of those the most central, where every structure is likely to be present.
+
+    Parameters
+    ----------
+    trusted
+        Which slices are trusted, bool (slices,).
+    fraction
+        Share of the trusted slices for the exam, 0 (no exam) to below 1.
+    gap
+        Slices on either side of the exam that are not learned from.
+
+    Raises
+    ------
+    TeachError
+        If no slice is trusted, or nothing would be left to learn from.
+    """
+    if not 0 <= fraction < 1:
+        raise TeachError("The share of slices for the exam must be at least 0 and below 1.")
+    slices = [int(index) for index in np.flatnonzero(trusted)]
+    if not slices:
+        raise TeachError(
+            "There is nothing to learn from yet: correct or approve at least one slice."
+        )
+    wanted = int(len(slices) * fraction + 0.5)
+    wanted = min(wanted, len(slices) - 1)
+    if wanted == 0:
+        return Split(tuple(slices), (), ())
+    runs = [slices[start : start + wanted] for start in range(len(slices) - wanted + 1)]
+    candidates = [_split(slices, run, gap) for run in runs]
+    usable = [split for split in candidates if split.learn]
+    if not usable:
+        raise TeachError(
+            "The corrected slices lie too close together to keep one aside for the exam: "
+            "correct a slice further away."
+        )
+    middle = (slices[0] + slices[-1]) / 2
+    return min(usable, key=lambda s: (len(s.gap), abs((s.exam[0] + s.exam[-1]) / 2 - middle)))
+
+
+def _split(slices: list[int], run: list[int], gap: int) -> Split:
+    near = [
+        index for index in slices if index not in run and run[0] - gap <= index <= run[-1] + gap
+    ]
+    learn = [index for index in slices if index not in run and index not in near]
+    return Split(tuple(learn), tuple(run), tuple(near))

@@ -1,0 +1,1 @@
+"""Work outside the viewer's process: job folders, events, the worker."""

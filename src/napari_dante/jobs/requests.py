@@ -1,0 +1,89 @@
+"""What the viewer asks of the worker: small frozen values, one JSON line each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from napari_dante.jobs.wire import dump, load
+
+__all__ = [
+    "Command",
+    "Control",
+    "Export",
+    "Import",
+    "Predict",
+    "Request",
+    "Teach",
+    "decode_request",
+    "encode_request",
+]
+
+Command = Literal["pause", "resume", "stop", "cancel"]
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict ``image.npy`` of `folder` with the model file; answers ``mask.npy`` there.
+
+    ``image.npy`` is (z, y, x) in display order, ``spacing`` its voxel size in mm.
+    ``mask.npy`` holds the model's class numbers, uint8, same shape.
+    """
+
+    folder: str
+    model: str
+    spacing: tuple[float, float, float]
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Teach:
+    """Run, or resume, the job folder `folder`."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the model file as a Dafne ``.model``, as an update of `base` where given."""
+
+    model: str
+    out: str
+    base: str | None = None
+
+
+@dataclass(frozen=True)
+class Import:
+    """Write the Dafne ``.model`` file as a model file of ours, called `name`."""
+
+    source: str
+    out: str
+    name: str
+    server_timestamp: str | None = None
+
+
+@dataclass(frozen=True)
+class Control:
+    """A word to the running job. ``stop`` keeps the best so far, ``cancel`` nothing."""
+
+    command: Command
+
+
+Request = Predict | Teach | Export | Import | Control
+_KINDS: dict[str, type[Request]] = {kind.__name__: kind for kind in get_args(Request)}
+
+
+def encode_request(request: Request) -> str:
+    """Return `request` as one line of JSON without a line end."""
+    return dump(request, "request")
+
+
+def decode_request(line: str | bytes) -> Request:
+    """Read what :func:`encode_request` wrote.
+
+    Raises
+    ------
+    JobError
+        If the line is not a request.
+    """
+    return load(line, "request", _KINDS)

@@ -1,0 +1,92 @@
+"""What the worker can do: predict, teach, export, import."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_dante.adapt.loop import Cancelled, Word
+from napari_dante.errors import JobError
+from napari_dante.jobs.events import Event, Finished, Progress, Ready
+from napari_dante.jobs.folder import save_array
+from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
+from napari_dante.jobs.run import guarded, run_job
+from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne
+from napari_dante.model.file import read_model, write_model
+from napari_dante.model.inference import cpu_has_fast_bf16
+from napari_dante.model.segmenter import Segmenter, choose_device, window_count
+
+__all__ = ["answer", "ready"]
+
+Poll = Callable[[bool], Word | None]
+
+
+def ready() -> Ready:
+    """Return what this process computes with."""
+    device = choose_device("auto")
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_fast_bf16()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    return Ready(name, "bfloat16" if fast else "float32", torch.get_num_threads())
+
+
+def answer(request: Request, poll: Poll, tell: Callable[[Event], None]) -> Iterator[Event]:
+    """Do what is asked and yield events; the last is Finished or Failed.
+
+    Parameters
+    ----------
+    request
+        What to do.
+    poll
+        Returns the person's next word, or None; waits for one when called with True.
+    tell
+        Takes an event at once, from the middle of a computation that cannot yield.
+    """
+    if isinstance(request, Teach):
+        return run_job(Path(request.folder), poll)
+    if isinstance(request, Predict):
+        return guarded(_predict(request, poll, tell))
+    if isinstance(request, Export):
+        return guarded(_export(request))
+    if isinstance(request, Import):
+        return guarded(_import(request))
+    raise JobError("The worker was asked for something unknown.", detail=repr(request))
+
+
+def _predict(request: Predict, poll: Poll, tell: Callable[[Event], None]) -> Iterator[Event]:
+    begin = time.monotonic()
+    folder = Path(request.folder)
+    image: NDArray[Any] = np.load(folder / "image.npy", allow_pickle=False)
+    segmenter = Segmenter.from_file(Path(request.model), request.device)
+    total = window_count(image.shape, request.spacing, segmenter.spec)
+    done = itertools.count(1)
+
+    def on_window() -> None:
+        if poll(False) == "cancel":
+            raise Cancelled("The prediction was cancelled.")
+        tell(Progress(next(done), total))
+
+    mask = segmenter.predict(image, request.spacing, on_window)
+    save_array(folder / "mask.npy", mask)
+    yield Finished("mask.npy", time.monotonic() - begin)
+
+
+def _export(request: Export) -> Iterator[Event]:
+    begin = time.monotonic()
+    base = read_dafne(Path(request.base)) if request.base else None
+    out = Path(request.out)
+    write_dafne(out, to_dafne(read_model(Path(request.model)), base=base))
+    yield Finished(out.name, time.monotonic() - begin)
+
+
+def _import(request: Import) -> Iterator[Event]:
+    begin = time.monotonic()
+    out = Path(request.out)
+    write_model(out, from_dafne(read_dafne(Path(request.source)), request.name))
+    yield Finished(out.name, time.monotonic() - begin)

@@ -1,0 +1,113 @@
+"""The models on this computer: shipped starters, kept versions, the way back. Torch-free."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from napari_dante.errors import ModelError
+from napari_dante.files import atomic_path, sha256, write_text
+from napari_dante.model.file import Lineage, check_name, read_header
+from napari_dante.model.spec import ArchitectureSpec
+
+__all__ = ["Library"]
+
+STARTERS = Path(str(files("napari_dante"))) / "resources" / "models"
+
+
+class Library:
+    """Named lines of model versions in a folder; nothing is ever overwritten or deleted.
+
+    A version is ``ROOT/NAME/0001.safetensors``, counted up; ``ROOT/NAME/current`` names
+    the one in use. Version 0 of a shipped model is the file inside the package.
+
+    Parameters
+    ----------
+    root
+        The folder; by default the user's data folder.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root or user_data_path("napari-dante") / "models"
+
+    def shipped(self) -> tuple[str, ...]:
+        """Return the names of the models that come with napari-dante."""
+        return tuple(sorted(path.stem for path in STARTERS.glob("*.safetensors")))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all models, shipped ones first."""
+        own = sorted(path.name for path in self._root.glob("*") if self._numbered(path.name))
+        return tuple(dict.fromkeys([*self.shipped(), *own]))
+
+    def versions(self, name: str) -> tuple[Path, ...]:
+        """Return the files of a model, oldest first; empty for an unknown name."""
+        starter = STARTERS / f"{name}.safetensors"
+        return (*((starter,) if starter.is_file() else ()), *self._numbered(name))
+
+    def resolve(self, model: str | Path) -> Path:
+        """Return the file of a path, or the current version of a name.
+
+        Raises
+        ------
+        ModelError
+            If there is neither such a file nor such a name.
+        """
+        path = Path(model)
+        if path.is_file():
+            return path
+        versions = self.versions(str(model))
+        if not versions:
+            known = ", ".join(self.names())
+            raise ModelError(f"There is no such model; the library has: {known}.")
+        current = self._root / str(model) / "current"
+        chosen = current.read_text().strip() if current.is_file() else ""
+        return next((path for path in versions if path.name == chosen), versions[-1])
+
+    def header(self, name: str) -> tuple[ArchitectureSpec, Lineage]:
+        """Return the spec and lineage of the current version."""
+        return read_header(self.resolve(name))
+
+    def keep(self, candidate: Path) -> Path:
+        """Copy a model file in as the next version of its name, and make it current.
+
+        Raises
+        ------
+        ModelError
+            If `candidate` is not a model of ours.
+        """
+        _, lineage = read_header(candidate)
+        folder = self._root / lineage.name
+        numbered = self._numbered(lineage.name)
+        number = int(numbered[-1].stem) + 1 if numbered else 1
+        target = folder / f"{number:04d}.safetensors"
+        with atomic_path(target) as temporary:
+            shutil.copyfile(candidate, temporary)
+        write_text(folder / "current", target.name)
+        return target
+
+    def use(self, name: str, version: Path) -> None:
+        """Make one of :meth:`versions` the current one; the others stay.
+
+        Raises
+        ------
+        ModelError
+            If `version` is not a version of `name`.
+        """
+        check_name(name)
+        if version not in self.versions(name):
+            raise ModelError(f"This is not a version of the model '{name}'.")
+        write_text(self._root / name / "current", version.name)
+
+    def find(self, digest: str) -> Path | None:
+        """Return the version whose file has this SHA-256, or None."""
+        for name in self.names():
+            for path in self.versions(name):
+                if sha256(path) == digest:
+                    return path
+        return None
+
+    def _numbered(self, name: str) -> list[Path]:
+        return sorted((self._root / name).glob("[0-9][0-9][0-9][0-9].safetensors"))

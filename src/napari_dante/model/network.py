@@ -1,0 +1,55 @@
+"""From a spec to a torch module, and its named parts."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks import nets
+from torch import nn
+
+from napari_dante.errors import ModelError
+from napari_dante.model.spec import ArchitectureSpec
+
+__all__ = ["build_network", "load_weights"]
+
+
+def build_network(spec: ArchitectureSpec) -> nn.Module:
+    """Return the network of `spec` with fresh weights, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        If MONAI does not accept the arguments.
+    """
+    try:
+        return getattr(nets, spec.network)(  # type: ignore[no-any-return]
+            spatial_dims=3,
+            in_channels=spec.in_channels,
+            out_channels=spec.out_channels,
+            **spec.arguments,
+        )
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ModelError(
+            "The network described in this model file cannot be built.", detail=repr(error)
+        ) from error
+
+
+def load_weights(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Copy `weights` into `network`, every key and shape matching.
+
+    Raises
+    ------
+    ModelError
+        If a key is missing, unknown or has another shape.
+    """
+    expected = network.state_dict()
+    missing = expected.keys() - weights.keys()
+    unknown = weights.keys() - expected.keys()
+    shapes = [
+        key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape
+    ]
+    if missing or unknown or shapes:
+        raise ModelError(
+            "The weights do not belong to the network that this model file describes.",
+            detail=f"missing {sorted(missing)}, unknown {sorted(unknown)}, shapes {shapes}",
+        )
+    network.load_state_dict(weights)

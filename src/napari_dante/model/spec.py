@@ -1,0 +1,117 @@
+"""What a model is, without its weights: a few lines of JSON and nothing executable.
+
+Torch-free: the viewer's process reads this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from napari_dante.errors import ModelError
+from napari_dante.volume import Label, default_label
+
+__all__ = ["ArchitectureSpec", "NetworkName"]
+
+NetworkName = Literal["UNet", "DynUNet", "SegResNet"]
+
+
+@dataclass(frozen=True)
+class ArchitectureSpec:
+    """A MONAI network, its labels and the grid it expects.
+
+    Parameters
+    ----------
+    network
+        Name of the class in ``monai.networks.nets``.
+    arguments
+        Its keyword arguments without ``spatial_dims``, ``in_channels`` and
+        ``out_channels``, which follow from the other fields.
+    labels
+        The structures in the order of the output channels 1, 2, …; channel 0 is the
+        background, and a mask holds the channel number.
+    spacing
+        Voxel size in mm that the network was trained at, axes (z, y, x).
+    patch
+        Training patch in voxels, axes (z, y, x). Whole volumes are predicted in windows
+        of this size: with instance normalisation a larger window has other statistics.
+    normalisation
+        How intensities are scaled; see :mod:`napari_dante.model.inference`.
+    """
+
+    network: NetworkName
+    arguments: Mapping[str, Any]
+    labels: tuple[Label, ...]
+    spacing: tuple[float, float, float]
+    patch: tuple[int, int, int]
+    normalisation: Literal["head"] = "head"
+    in_channels: int = field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        if self.network not in get_args(NetworkName):
+            raise ModelError(
+                f"This model uses the network '{self.network}', which is not supported.",
+            )
+        if not self.labels:
+            raise ModelError("This model names no structures, so it cannot be used.")
+        names = [label.name for label in self.labels]
+        if len(set(names)) != len(names):
+            raise ModelError("This model names the same structure twice.", detail=str(names))
+        if not all(size > 0 for size in (*self.spacing, *self.patch)):
+            raise ModelError("This model has an impossible voxel or patch size.")
+
+    @property
+    def out_channels(self) -> int:
+        """Output channels: the background and one for each label."""
+        return len(self.labels) + 1
+
+    def names_for(self, labels: Mapping[int, Label]) -> dict[int, str]:
+        """Return the structure of each value of a label map.
+
+        Values that nobody has named count as this model's own numbers.
+        """
+        own = {index: label.name for index, label in enumerate(self.labels, start=1)}
+        return {
+            value: own.get(value, label.name) if label == default_label(value) else label.name
+            for value, label in labels.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; :meth:`from_json` gives an equal spec back."""
+        data = asdict(self)
+        del data["in_channels"]
+        data["arguments"] = json.loads(json.dumps(dict(self.arguments)))
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ArchitectureSpec:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ModelError
+            If an entry is missing or has the wrong form.
+        """
+        try:
+            return cls(
+                network=data["network"],
+                arguments=dict(data["arguments"]),
+                labels=tuple(
+                    Label(str(item["name"]), _triple(item["colour"], float))
+                    for item in data["labels"]
+                ),
+                spacing=_triple(data["spacing"], float),
+                patch=_triple(data["patch"], int),
+                normalisation=data["normalisation"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                "The description inside this model file is damaged.", detail=repr(error)
+            ) from error
+
+
+def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:  # noqa: ANN401
+    first, second, third = (kind(value) for value in values)
+    return first, second, third

@@ -1,0 +1,59 @@
+"""Recipes survive JSON, and refuse what makes no sense."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_dante.adapt.recipe import (
+    RECIPES,
+    GradualUnfreezing,
+    LoRA,
+    Training,
+    recipe_from_json,
+    recipe_to_json,
+    recipe_with,
+)
+from napari_dante.errors import TeachError
+
+
+@given(st.sampled_from(list(RECIPES)), st.integers(1, 999), st.floats(1e-6, 1))
+def test_round_trip(method: str, steps: int, rate: float) -> None:
+    recipe = RECIPES[method](training=Training(steps=steps, learning_rate=rate))
+    assert recipe_from_json(json.loads(json.dumps(recipe_to_json(recipe)))) == recipe
+
+
+def test_options_reach_the_method_and_the_training() -> None:
+    recipe = recipe_with("lora", {"rank": "4", "train_norms": "false", "steps": "7"})
+    assert recipe == LoRA(rank=4, train_norms=False, training=Training(steps=7))
+    assert recipe_with("unfreeze", {"decay": "0.5"}) == GradualUnfreezing(decay=0.5)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("magic", {}),
+        ("lora", {"depth": "3"}),
+        ("lora", {"rank": "many"}),
+        ("lora", {"rank": "0"}),
+        ("lora", {"layout": "diagonal"}),
+        ("lora", {"training": "x"}),
+        ("lora", {"train_norms": "perhaps"}),
+        ("lora", {"steps": "-1"}),
+        ("lora", {"device": "abacus"}),
+        ("unfreeze", {"start": "2"}),
+    ],
+)
+def test_nonsense_is_refused_in_one_sentence(method: str, options: dict[str, str]) -> None:
+    with pytest.raises(TeachError) as caught:
+        recipe_with(method, options)
+    assert "\n" not in caught.value.sentence
+
+
+def test_damaged_json_is_refused() -> None:
+    for data in ({}, {"method": "lora"}, {"method": "lora", "training": {}, "spin": 1}):
+        with pytest.raises(TeachError):
+            recipe_from_json(data)

@@ -1,0 +1,290 @@
+"""The command line on real files: exit codes, JSON, one sentence on standard error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_dante.cli import run
+from napari_dante.jobs.folder import JobFolder
+from napari_dante.model.file import read_header, read_model
+from napari_dante.model.segmenter import Segmenter
+from napari_dante.volume import Geometry, open_labels, open_volume, write_nifti
+from tests.volume.dicom_series import write_series
+
+Ball = tuple[NDArray[np.float32], NDArray[np.uint8]]
+AFFINE = np.array([[0, 0, -2.0, 10], [2, 0, 0, -20], [0, 2, 0, 5], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def files(ball: Ball, tmp_path: Path) -> tuple[Path, Path]:
+    """An image and its labels, stored in an order that is not the display order."""
+    image, labels = ball
+    geometry = Geometry.from_affine(_stored_shape(image), AFFINE)
+    assert geometry.shape == image.shape
+    paths = tmp_path / "image.nii.gz", tmp_path / "labels.nii"
+    write_nifti(paths[0], image, geometry)
+    write_nifti(paths[1], labels, geometry)
+    return paths
+
+
+def _stored_shape(image: NDArray[np.float32]) -> tuple[int, int, int]:
+    probe = Geometry.from_affine((2, 3, 4), AFFINE)
+    order = [probe.stored_axis_to_display(axis)[0] for axis in range(3)]
+    return tuple(image.shape[axis] for axis in order)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def dante(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command; return status, standard output and standard error."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        status = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+Dante = Callable[..., tuple[int, str, str]]
+
+
+def refused(answer: tuple[int, str, str]) -> str:
+    """Check that a command refused in the agreed way, and return its sentence."""
+    status, out, err = answer
+    assert status == 1
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.strip()
+    assert "Traceback" not in err
+    return err
+
+
+def test_info_tells_the_stored_grid(dante: Dante, files: tuple[Path, Path]) -> None:
+    status, out, _ = dante("info", files[0], "--json")
+    assert status == 0
+    (volume,) = json.loads(out)["volumes"]
+    assert volume["orientation"] == "ASL"
+    assert volume["shape"] == list(_stored_shape(np.empty((24, 20, 22))))
+    assert volume["spacing"] == [2, 2, 2]
+    assert json.loads(out)["refused"] == []
+
+
+def test_dicom_folder_with_two_series_asks_which(dante: Dante, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    array = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    for index in range(2):
+        write_series(folder / str(index), array + index, np.diag([1.0, 1, 3, 1]))
+    target = tmp_path / "out.nii.gz"
+    sentence = refused(dante("convert", folder, target))
+    assert not target.exists()
+    assert "CANARY" not in sentence
+    _, out, _ = dante("info", folder, "--json")
+    ids = [volume["id"] for volume in json.loads(out)["volumes"]]
+    assert len(ids) == 2
+    assert all(id_ in sentence for id_ in ids)
+    status, _, _ = dante("convert", folder, target, "--series", ids[0])
+    assert status == 0
+    assert open_volume(target).geometry.same_grid(open_volume(folder, ids[0]).geometry)
+
+
+def test_convert_keeps_array_and_affine(
+    dante: Dante, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "copy.nii"
+    assert dante("convert", files[0], target)[0] == 0
+    first, second = open_volume(files[0]), open_volume(target)
+    assert np.array_equal(first.array, second.array)
+    assert np.array_equal(first.geometry.affine, second.geometry.affine)
+
+
+def test_predict_writes_the_mask_on_the_grid_of_the_image(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path, ball: Ball
+) -> None:
+    target = tmp_path / "mask.nii.gz"
+    status, out, _ = dante("predict", files[0], "--model", model_file, "--out", target, "--json")
+    assert status == 0
+    assert set(json.loads(out)["millilitres"]) == {"core", "shell"}
+    mask = open_labels(target)
+    assert mask.geometry.same_grid(open_volume(files[0]).geometry)
+    assert {value: label.name for value, label in mask.labels.items()} == {1: "core", 2: "shell"}
+    assert np.array_equal(mask.array, Segmenter.from_file(model_file).predict(ball[0], (2.0,) * 3))
+
+
+def teach(files: tuple[Path, Path], model: Path, out: Path, *more: object) -> list[object]:
+    """Return a short lesson on stored axis 1, which is the display axis 0."""
+    return [
+        *("teach", "--model", model, "--case", *files, "--slices", "6,8,12-16", "--axis", 1),
+        *("--set", "steps=4", "--set", "check_every=2", "--set", "rank=2", "--out", out, *more),
+    ]
+
+
+def test_teach_then_evaluate(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    out, job = tmp_path / "new.safetensors", tmp_path / "job"
+    status, text, _ = dante(*teach(files, model_file, out, "--job", job, "--json"))
+    assert status == 0
+    exam = json.loads(text)["exam"]
+    assert set(exam["exam"]) | set(exam["learned"]) <= {6, 8, 12, 13, 14, 15, 16}
+    assert exam["axis"] == 0
+    assert read_header(out)[1].exam == JobFolder(job).report().summary()
+    status, text, _ = dante(
+        *("evaluate", files[0], "--model", out, "--reference", files[1], "--json"),
+    )
+    assert status == 0
+    assert set(json.loads(text)["labels"]) == {"core", "shell"}
+
+
+def test_evaluate_looks_at_the_chosen_slices(
+    dante: Dante, files: tuple[Path, Path], model_file: Path
+) -> None:
+    def dice(*more: object) -> dict[str, Any]:
+        command = ("evaluate", files[0], "--model", model_file, "--reference", files[1])
+        _, text, _ = dante(*command, "--axis", 1, "--json", *more)
+        return {name: score["dice"] for name, score in json.loads(text)["labels"].items()}
+
+    assert dice("--slices", "0-11") == dice("--skip-slices", "12-23")
+    assert dice("--slices", "12") != dice()
+    assert dice("--slices", "0")["core"] is None or dice("--slices", "0")["core"] == 0
+
+
+def test_perfect_labels_score_one(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.nii.gz"
+    dante("predict", files[0], "--model", model_file, "--out", own)
+    _, text, _ = dante("evaluate", files[0], "--model", model_file, "--reference", own, "--json")
+    for score in json.loads(text)["labels"].values():
+        assert score["dice"] in (1.0, None)
+        assert score["hd95"] in (0.0, None)
+
+
+def test_run_resumes_a_job(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    out, job = tmp_path / "new.safetensors", tmp_path / "job"
+    dante(*teach(files, model_file, out, "--job", job))
+    before = read_model(job / "best.safetensors").weights
+    status, text, _ = dante("run", job, "--json")
+    assert status == 0
+    assert json.loads(text)["exam"]["n"] > 0
+    after = read_model(job / "best.safetensors").weights
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+
+
+def test_export_and_import(dante: Dante, model_file: Path, tmp_path: Path) -> None:
+    packed, back = tmp_path / "tiny.model", tmp_path / "tiny back.safetensors"
+    assert dante("model", "export", model_file, packed)[0] == 0
+    assert dante("model", "import", packed, back)[0] == 0
+    first, second = read_model(model_file), read_model(back)
+    assert all(np.array_equal(first.weights[key], second.weights[key]) for key in first.weights)
+    assert second.lineage.name == "tiny back"
+    status, text, _ = dante("model", "show", back, "--json")
+    assert status == 0
+    assert json.loads(text)["lineage"]["model_id"] == first.lineage.model_id
+
+
+def test_the_library_lists_the_starter(dante: Dante) -> None:
+    status, text, _ = dante("model", "list", "--json")
+    assert status == 0
+    starter = next(m for m in json.loads(text)["models"] if m["name"] == "brain-tissue-t1")
+    assert starter["labels"] == ["CSF", "grey matter", "white matter"]
+    assert dante("model", "show", "brain-tissue-t1")[0] == 0
+
+
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    image, labels = files
+    truncated = tmp_path / "cut.nii.gz"
+    truncated.write_bytes(image.read_bytes()[:2000])
+    small = tmp_path / "small.nii.gz"
+    write_nifti(small, np.zeros((3, 4, 5), np.uint8), Geometry.from_affine((5, 4, 3), np.eye(4)))
+    fake = tmp_path / "fake.safetensors"
+    fake.write_bytes(b"\x80\x04cos\nsystem\n")
+    out = tmp_path / "never.safetensors"
+    mask = tmp_path / "never.nii.gz"
+    known = set(tmp_path.iterdir())
+    sentences = [
+        refused(dante("info", truncated)),
+        refused(dante("info", tmp_path / "nowhere")),
+        refused(dante("predict", truncated, "--model", model_file, "--out", mask)),
+        refused(dante("predict", image, "--model", fake, "--out", mask)),
+        refused(dante("predict", image, "--model", "no-such-model", "--out", mask)),
+        refused(dante("evaluate", image, "--model", model_file, "--reference", small)),
+        refused(dante(*teach((image, small), model_file, out))),
+        refused(dante(*teach(files, fake, out))),
+        refused(dante(*teach(files, model_file, out, "--recipe", "magic"))),
+        refused(dante(*teach(files, model_file, out, "--set", "rank=-1"))),
+        refused(dante(*teach(files, model_file, out, "--slices", "99"))),
+        refused(dante("model", "import", fake, out)),
+        refused(dante("run", tmp_path / "nowhere")),
+    ]
+    assert set(tmp_path.iterdir()) == known
+    for sentence in sentences:
+        assert str(tmp_path) not in sentence, sentence
+
+
+def test_labels_without_a_trusted_slice_are_refused(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.nii.gz"
+    geometry = open_volume(files[0]).geometry
+    write_nifti(empty, np.zeros(geometry.shape, np.uint8), geometry)
+    out = tmp_path / "never.safetensors"
+    answer = dante("teach", "--model", model_file, "--case", files[0], empty, "--out", out)
+    assert "nothing to learn from" in refused(answer)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["predict"],
+        ["teach", "--slices", "1", "--model", "m", "--out", "o"],
+        ["teach", "--model", "m", "--case", "a", "b", "--slices", "x", "--out", "o"],
+        ["teach", "--model", "m", "--case", "a", "--out", "o"],
+        ["evaluate", "a", "--model", "m", "--reference", "b", "--axis", "7"],
+    ],
+)
+def test_wrong_usage_exits_with_two(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "info", "convert", "predict", "teach", "evaluate", "run", "model", "model show",
+     "pull", "push", "serve", "demo"],
+)  # fmt: skip
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run([*command.split(), "--help"])
+    assert caught.value.code == 0
+    assert "usage: napari-dante" in capsys.readouterr().out
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = """
+import sys
+from napari_dante.cli import run
+try:
+    run(["teach", "--help"])
+except SystemExit:
+    pass
+sys.stderr.write(str(sorted({"torch", "monai", "napari", "numpy"} & set(sys.modules))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]"

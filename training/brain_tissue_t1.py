@@ -50,7 +50,7 @@ SPEC = ArchitectureSpec(
     labels=(
         Label("CSF", (0.337, 0.706, 0.914)),
         Label("grey matter", (0.902, 0.624, 0.0)),
-        Label("white matter", (0.941, 0.894, 0.259)),
+        Label("white matter", (0.8, 0.475, 0.655)),
     ),
     spacing=(2.0, 2.0, 2.0),
     patch=(64, 64, 64),

@@ -91,7 +91,9 @@ def dice(mask: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
     """Return the Dice of each tissue."""
     return {
         label.name: round(
-            float(2 * ((mask == k) & (truth == k)).sum() / ((mask == k).sum() + (truth == k).sum())),
+            float(
+                2 * ((mask == k) & (truth == k)).sum() / ((mask == k).sum() + (truth == k).sum())
+            ),
             3,
         )
         for k, label in enumerate(SPEC.labels, start=1)
@@ -181,7 +183,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(SEED)
-    set_track_meta(False)  # type: ignore[no-untyped-call]
+    set_track_meta(False)
     arguments.out.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.out / "last.pt"
     if not arguments.resume:
@@ -197,7 +199,9 @@ def main() -> None:
         to_grid(read_nifti(csi1 / "t1.nii.gz"), tissues(read_nifti_labels(csi1 / "labels.nii.gz"))),
     ]
     network = build_network(SPEC)
-    steps = train(network, PatchSampler(grids, SPEC.patch, "strong", SEED), arguments.minutes, checkpoint)
+    steps = train(
+        network, PatchSampler(grids, SPEC.patch, "strong", SEED), arguments.minutes, checkpoint
+    )
     results = measure(network, data)
     weights = {key: value.numpy() for key, value in network.state_dict().items()}
     lineage = Lineage("brain-tissue-t1", MODEL_ID)

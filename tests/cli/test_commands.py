@@ -97,6 +97,20 @@ def test_dicom_folder_with_two_series_asks_which(dante: Dante, tmp_path: Path) -
     assert open_volume(target).geometry.same_grid(open_volume(folder, ids[0]).geometry)
 
 
+def test_dicom_folder_with_a_missing_slice_says_which(dante: Dante, tmp_path: Path) -> None:
+    folder = tmp_path / "series"
+    array = np.arange(4 * 5 * 12, dtype=np.int16).reshape(4, 5, 12)
+    paths = write_series(folder, array, np.diag([1.0, 1, 3, 1]))
+    paths[5].unlink()
+    target = tmp_path / "out.nii.gz"
+    assert "missing" in refused(dante("convert", folder, target))
+    assert not target.exists()
+    status, out, _ = dante("info", folder, "--json")
+    assert status == 0
+    (refusal,) = json.loads(out)["refused"]
+    assert "missing" in refusal["why"]
+
+
 def test_convert_keeps_array_and_affine(
     dante: Dante, files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -205,7 +219,7 @@ def test_the_library_lists_the_starter(dante: Dante) -> None:
 def test_bad_input_is_one_sentence_and_leaves_nothing(
     dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
 ) -> None:
-    image, labels = files
+    image, _ = files
     truncated = tmp_path / "cut.nii.gz"
     truncated.write_bytes(image.read_bytes()[:2000])
     small = tmp_path / "small.nii.gz"

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["Improved", "LessonEvent", "Paused", "Progress", "Resumed", "Started", "Validated"]
+__all__ = [
+    "Improved",
+    "LessonEvent",
+    "Paused",
+    "Progress",
+    "Resumed",
+    "Started",
+    "Validated",
+    "Word",
+]
+
+Word = Literal["pause", "resume", "stop", "cancel"]
+"""What a person may say to a running lesson; ``stop`` keeps the best, ``cancel`` nothing."""
 
 
 @dataclass(frozen=True)

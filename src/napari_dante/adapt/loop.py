@@ -7,12 +7,19 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
-from napari_dante.adapt.events import Improved, LessonEvent, Paused, Progress, Resumed, Validated
+from napari_dante.adapt.events import (
+    Improved,
+    LessonEvent,
+    Paused,
+    Progress,
+    Resumed,
+    Validated,
+    Word,
+)
 from napari_dante.adapt.loss import trusted_dice_ce
 from napari_dante.adapt.method import Plan, merged_weights, prepare
 from napari_dante.adapt.patches import Grid, PatchSampler
@@ -21,9 +28,7 @@ from napari_dante.errors import TeachError
 from napari_dante.files import atomic_path
 from napari_dante.model.inference import autocast
 
-__all__ = ["Cancelled", "Lesson", "Word"]
-
-Word = Literal["pause", "resume", "stop", "cancel"]
+__all__ = ["Cancelled", "Lesson"]
 
 WARMUP = 10
 CLIP = 1.0

@@ -8,12 +8,10 @@ from torch import nn
 
 from napari_dante.adapt.patches import Grid
 from napari_dante.evaluate.overlap import dice
-from napari_dante.model.inference import slide
+from napari_dante.model.inference import OVERLAP, slide
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["Monitor"]
-
-OVERLAP = 0.25
 
 
 class Monitor:

@@ -25,24 +25,23 @@ from napari_dante.volume import (
 __all__ = ["convert", "evaluate", "info", "predict"]
 
 
-def info(options: Namespace) -> int:
-    """Print what a path holds; exit 1 when nothing of it can be opened."""
+def info(options: Namespace) -> None:
+    """Print what a path holds, and what of it cannot be opened and why."""
     found = describe(options.path)
     if options.json:
         emit_json(asdict(found))
-    else:
-        for volume in found.volumes:
-            shape = " x ".join(str(size) for size in volume.shape)
-            spacing = " x ".join(f"{size:g}" for size in volume.spacing)
-            say(
-                f"{volume.id}  {volume.description}  {volume.modality}  {shape} voxels  "
-                f"{spacing} mm  {volume.orientation}"
-            )
-            for problem in volume.problems:
-                say(f"    {problem}")
-        for refusal in found.refused:
-            say(f"refused: {refusal.what}: {refusal.why}")
-    return 0 if found.volumes else 1
+        return
+    for volume in found.volumes:
+        shape = " x ".join(str(size) for size in volume.shape)
+        spacing = " x ".join(f"{size:g}" for size in volume.spacing)
+        say(
+            f"{volume.id}  {volume.description}  {volume.modality}  {shape} voxels  "
+            f"{spacing} mm  {volume.orientation}"
+        )
+        for problem in volume.problems:
+            say(f"    {problem}")
+    for refusal in found.refused:
+        say(f"refused: {refusal.what}: {refusal.why}")
 
 
 def convert(options: Namespace) -> None:

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, cast
 
+from napari_dante.adapt.events import Word
 from napari_dante.errors import JobError
 from napari_dante.jobs.events import Event, Failed, Finished, Ready, decode
-from napari_dante.jobs.requests import Command, Control, Request, encode_request
+from napari_dante.jobs.requests import Control, Request, encode_request
 
 __all__ = ["Worker"]
 
@@ -116,9 +117,9 @@ class Worker:
                     return
             yield self._death()
 
-    def control(self, command: Command) -> None:
+    def control(self, word: Word) -> None:
         """Pause, resume, stop (keeping the best) or cancel the running request."""
-        self._send(Control(command))
+        self._send(Control(word))
 
     def close(self) -> None:
         """End the process: it exits when its input ends; a stuck one is killed."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
+from napari_dante.adapt.events import Word
 from napari_dante.jobs.wire import dump, load
 
 __all__ = [
-    "Command",
     "Control",
     "Export",
     "Import",
@@ -18,8 +18,6 @@ __all__ = [
     "decode_request",
     "encode_request",
 ]
-
-Command = Literal["pause", "resume", "stop", "cancel"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Import:
 class Control:
     """A word to the running job. ``stop`` keeps the best so far, ``cancel`` nothing."""
 
-    command: Command
+    word: Word
 
 
 Request = Predict | Teach | Export | Import | Control

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_dante.adapt.data import to_grid
-from napari_dante.adapt.loop import Lesson, Word
+from napari_dante.adapt.events import Word
+from napari_dante.adapt.loop import Lesson
 from napari_dante.adapt.monitor import Monitor
 from napari_dante.adapt.patches import Grid
 from napari_dante.adapt.recipe import Recipe, recipe_to_json

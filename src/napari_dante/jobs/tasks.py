@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_dante.adapt.loop import Cancelled, Word
+from napari_dante.adapt.events import Word
+from napari_dante.adapt.loop import Cancelled
 from napari_dante.errors import JobError
 from napari_dante.jobs.events import Event, Finished, Progress, Ready
 from napari_dante.jobs.folder import save_array

@@ -14,8 +14,9 @@ import sys
 import threading
 from typing import TextIO
 
+from napari_dante.adapt.events import Word
 from napari_dante.jobs.events import Event, encode
-from napari_dante.jobs.requests import Command, Control, Request, decode_request
+from napari_dante.jobs.requests import Control, Request, decode_request
 
 __all__ = ["main"]
 
@@ -27,7 +28,7 @@ class _Inbox:
 
     def __init__(self, stream: TextIO) -> None:
         self._requests: queue.Queue[Request] = queue.Queue()
-        self._words: queue.Queue[Command] = queue.Queue()
+        self._words: queue.Queue[Word] = queue.Queue()
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
 
     def next_request(self) -> Request:
@@ -38,7 +39,7 @@ class _Inbox:
                 self._words.get_nowait()
         return request
 
-    def poll(self, wait: bool) -> Command | None:
+    def poll(self, wait: bool) -> Word | None:
         """Return the next word to the running job."""
         try:
             return self._words.get(block=wait)
@@ -49,7 +50,7 @@ class _Inbox:
         for line in stream:
             request = decode_request(line)
             if isinstance(request, Control):
-                self._words.put(request.command)
+                self._words.put(request.word)
             else:
                 self._requests.put(request)
         # The viewer is gone. Whatever matters is on disk already; files are written in

@@ -13,6 +13,8 @@ import torch
 from monai.inferers import sliding_window_inference
 from scipy.ndimage import gaussian_filter
 
+OVERLAP = 0.25
+
 
 def normalise_head(image: np.ndarray) -> np.ndarray:
     """Scale intensities by the bright part of the image.
@@ -31,7 +33,7 @@ def normalise_head(image: np.ndarray) -> np.ndarray:
     numpy.ndarray
         float32, same shape; all zeros for a constant image.
     """
-    values = np.array(image, dtype=np.float32)
+    values = np.array(image, dtype=np.float32, order="C")
     finite = np.isfinite(values)
     if not finite.all():
         values[~finite] = values[finite].min() if finite.any() else 0.0
@@ -145,7 +147,7 @@ def predict_probabilities(
     *,
     target_spacing: Sequence[float],
     patch: Sequence[int],
-    overlap: float = 0.25,
+    overlap: float = OVERLAP,
     on_window: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Return the class probabilities of a whole volume on its own grid.

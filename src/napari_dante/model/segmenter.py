@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from napari_dante.errors import ModelError
 from napari_dante.model.file import Model, read_model
-from napari_dante.model.inference import predict_probabilities, resampled_shape
+from napari_dante.model.inference import OVERLAP, predict_probabilities, resampled_shape
 from napari_dante.model.network import build_network, load_weights
 from napari_dante.model.spec import ArchitectureSpec
 
-__all__ = ["OVERLAP", "Segmenter", "choose_device", "window_count"]
-
-OVERLAP = 0.25
+__all__ = ["Segmenter", "choose_device", "window_count"]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -92,7 +90,6 @@ class Segmenter:
                 spacing,
                 target_spacing=self.spec.spacing,
                 patch=self.spec.patch,
-                overlap=OVERLAP,
                 on_window=on_window,
             )
         finally:

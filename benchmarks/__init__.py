@@ -1,0 +1,1 @@
+"""Performance, measured in pairs: two variants in turn in one run, medians, the ratio."""

@@ -1,0 +1,76 @@
+"""The source text that a ``.model`` file of ours carries.
+
+dafne-dl executes each text with almost no globals and takes the first callable that it
+defines. So each is one top-level function with everything inside. The prediction is not
+written twice: the text *is* that of :mod:`napari_dante.model.inference` and
+:mod:`napari_dante.model.dafne_apply`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from textwrap import indent
+
+from napari_dante.errors import ModelError
+from napari_dante.model import inference
+from napari_dante.model.dafne_apply import display_order, segment
+from napari_dante.model.spec import ArchitectureSpec
+
+__all__ = ["apply_source", "init_source"]
+
+_REWRITTEN = ("from dl", "import dl")
+
+
+def init_source(spec: ArchitectureSpec) -> str:
+    """Return the text of a function without arguments that builds the network of `spec`.
+
+    Raises
+    ------
+    ModelError
+        If dafne-dl would change the text on loading.
+    """
+    arguments = json.loads(json.dumps(dict(spec.arguments), allow_nan=False))
+    return _safe(
+        f"def napari_dante_init():\n"
+        f"    from monai.networks.nets import {spec.network}\n"
+        f"    return {spec.network}(\n"
+        f"        spatial_dims=3,\n"
+        f"        in_channels={spec.in_channels},\n"
+        f"        out_channels={spec.out_channels},\n"
+        f"        **{arguments!r},\n"
+        f"    )\n"
+    )
+
+
+def apply_source(spec: ArchitectureSpec) -> str:
+    """Return the text of a function (model object, data) that segments a volume.
+
+    ``data`` and the result are those of :func:`napari_dante.model.dafne_apply.segment`.
+    The text needs torch, MONAI, numpy and scipy.
+
+    Raises
+    ------
+    ModelError
+        If dafne-dl would change the text on loading.
+    """
+    parts = [
+        inspect.getsource(inference),
+        "from collections.abc import Mapping\nfrom typing import Any\n",
+        inspect.getsource(display_order),
+        inspect.getsource(segment),
+        "return segment(\n"
+        "    model_object.model,\n"
+        "    data,\n"
+        f"    {[label.name for label in spec.labels]!r},\n"
+        f"    {list(spec.spacing)!r},\n"
+        f"    {list(spec.patch)!r},\n"
+        ")\n",
+    ]
+    return _safe("def napari_dante_apply(model_object, data):\n" + indent("\n".join(parts), "    "))
+
+
+def _safe(text: str) -> str:
+    if any(words in text for words in _REWRITTEN):
+        raise ModelError("A name in this model cannot be written to a Dafne model file.")
+    return text

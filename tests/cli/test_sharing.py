@@ -1,0 +1,140 @@
+"""``serve``, ``pull`` and ``push`` as real processes on the loopback interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_dante.cli import run
+from napari_dante.model.file import read_model, write_model
+
+KEY = "a-key-for-the-tests-only"
+NAME = "brain-tissue-t1"
+BETTER = {"before": 0.2, "after": 0.7, "slices": 2, "verdict": "better"}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server process on an empty folder; yields its address."""
+    monkeypatch.setenv("NAPARI_DANTE_API_KEY", KEY)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "napari_dante", "serve", "--data", str(tmp_path / "server")]
+    with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE) as process:
+        _wait_until_it_listens(port, process)
+        yield f"http://127.0.0.1:{port}/"
+        process.terminate()
+        assert process.stdout is not None
+        assert KEY.encode() not in process.stdout.read()
+
+
+def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError("the server did not start")
+
+
+def test_pull_teach_push_and_the_server_has_a_new_version(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pulled = tmp_path / "pulled.safetensors"
+    assert run(["pull", NAME, "--server", server, "--out", str(pulled)]) == 0
+    model = read_model(pulled)
+    assert model.lineage.server_timestamp
+    better = tmp_path / "better.safetensors"
+    weights = {key: value * np.float32(1.5) for key, value in model.weights.items()}
+    lineage = replace(model.lineage, exam=BETTER)
+    write_model(better, replace(model, weights=weights, lineage=lineage))
+    capsys.readouterr()
+    assert run(["push", str(better), "--server", server, "--name", NAME, "--json"]) == 0
+    receipt = json.loads(capsys.readouterr().out)
+    assert receipt["before_timestamp"] == model.lineage.server_timestamp
+    assert int(receipt["after_timestamp"]) > int(receipt["before_timestamp"])
+    again = tmp_path / "again.safetensors"
+    assert run(["pull", NAME, "--server", server, "--out", str(again)]) == 0
+    sent = read_model(better).weights
+    for key, value in read_model(again).weights.items():
+        assert np.allclose(value, (model.weights[key] + sent[key]) / 2, atol=2e-3), key
+
+
+@pytest.mark.parametrize("exam", [None, {**BETTER, "verdict": "worse"}])
+def test_what_is_not_proven_better_stays_here(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], exam: dict[str, object] | None
+) -> None:
+    pulled = tmp_path / "pulled.safetensors"
+    run(["pull", NAME, "--server", server, "--out", str(pulled)])
+    model = read_model(pulled)
+    write_model(pulled, replace(model, lineage=replace(model.lineage, exam=exam)))
+    assert run(["push", str(pulled), "--server", server, "--name", NAME]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Nothing was sent.")
+    assert captured.err.count("\n") == 1
+    assert not list((tmp_path / "server").rglob("uploads/*"))
+
+
+def test_a_server_that_is_down_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_DANTE_API_KEY", KEY)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/"
+    target = tmp_path / "never.safetensors"
+    for command in (
+        ["pull", NAME, "--server", url, "--out", str(target)],
+        ["push", NAME, "--server", url, "--name", NAME],
+    ):
+        assert run(command) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "does not answer" in error
+        assert KEY not in error
+    assert not target.exists()
+
+
+def test_a_wrong_key_is_one_sentence(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_DANTE_API_KEY", "another-key")
+    target = tmp_path / "never.safetensors"
+    assert run(["pull", NAME, "--server", server, "--out", str(target)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "another-key" not in error
+    assert not target.exists()
+
+
+class _Attack:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch '{self.canary}'",)
+
+
+def test_a_malicious_model_file_is_refused_and_nothing_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, canary = tmp_path / "evil.model", tmp_path / "canary"
+    source.write_bytes(pickle.dumps({"model_id": "x", "weights": _Attack(canary)}, protocol=4))
+    target = tmp_path / "never.safetensors"
+    assert run(["model", "import", str(source), str(target)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not canary.exists()
+    assert not target.exists()

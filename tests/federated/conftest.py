@@ -1,0 +1,69 @@
+"""A real server on a real loopback socket."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import uvicorn
+
+from napari_dante.federated import DafneClient
+from napari_dante.federated.server import add_user, create_app, publish
+from napari_dante.model.dafne import to_dafne
+from tests.federated.tiny import tiny_model
+
+
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """Serve an ASGI application; gives its base address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for `condition`, or fail."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@dataclass
+class Site:
+    """A server with one model and one user."""
+
+    url: str
+    data: Path
+    key: str
+    first: str
+
+    def client(self) -> DafneClient:
+        return DafneClient(self.url, self.key, timeout=10)
+
+    def audit(self) -> str:
+        return (self.data / "audit.jsonl").read_text()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    data = tmp_path / "server"
+    data.mkdir()
+    key = add_user(data, "anna")
+    first = publish(data, "Tiny head", to_dafne(tiny_model(0)))
+    with running(create_app(data)) as url:
+        yield Site(url, data, key, first)

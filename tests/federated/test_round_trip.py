@@ -1,0 +1,225 @@
+"""Client and server over a real socket: list, download, upload, merge."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_dante.errors import ModelError, ShareError
+from napari_dante.federated import DafneClient, outbox_path, push_file
+from napari_dante.federated.server import publish
+from napari_dante.files import sha256
+from napari_dante.model.dafne import DafneModel, from_dafne, read_dafne, to_dafne, write_dafne
+from napari_dante.model.file import Model
+from tests.federated.conftest import Site, until
+from tests.federated.tiny import tiny_model
+
+
+def update_file(site: Site, path: Path, model: Model, **change: Any) -> Path:
+    base = read_dafne(site.data / "models" / "Tiny head" / f"{site.first}.model")
+    write_dafne(path, replace(to_dafne(model, base), **change))
+    return path
+
+
+def quarantined(site: Site) -> list[Path]:
+    return sorted((site.data / "models" / "Tiny head" / "quarantine").glob("*.model"))
+
+
+def test_list_inform_download(site: Site, tmp_path: Path) -> None:
+    (site.data / "models" / "log.txt").write_text("x")
+    with site.client() as client:
+        assert client.models() == ["Tiny head"]
+        info = client.info("Tiny head")
+        target = tmp_path / "got" / "head.model"
+        assert client.download("Tiny head", target) == site.first
+    assert info.timestamps == (site.first,)
+    assert info.latest == site.first
+    assert sha256(target) == info.hashes[site.first]
+    model = from_dafne(read_dafne(target), "Tiny head")
+    for key, value in tiny_model(0).weights.items():
+        np.testing.assert_array_equal(model.weights[key], value)
+
+
+def test_the_merge_is_bit_exact(site: Site, tmp_path: Path) -> None:
+    sent = update_file(site, tmp_path / "up.model", tiny_model(1))
+    with site.client() as client:
+        receipt = push_file(client, "Tiny head", sent, 0.8, merge_seconds=20)
+        assert receipt.before_timestamp == site.first
+        assert receipt.after_timestamp is not None
+        client.download("Tiny head", tmp_path / "after.model")
+    merged = read_dafne(tmp_path / "after.model")
+    assert merged.timestamp == int(receipt.after_timestamp)
+    old, new = tiny_model(0).weights, tiny_model(1).weights
+    for key, value in merged.weights.items():
+        kind = old[key].dtype
+        half = np.asarray(old[key] * kind.type(0.5)) if kind.kind == "f" else old[key] // 2
+        other = np.asarray(new[key] * kind.type(0.5)) if kind.kind == "f" else new[key] // 2
+        np.testing.assert_array_equal(value.numpy(), half + other)
+    assert any(kind.dtype.kind == "i" and kind % 2 for kind in old.values())
+    assert sent.exists(), "a file outside the outbox is the person's own"
+
+
+def test_only_weights_survive_a_merge(site: Site, tmp_path: Path) -> None:
+    sent = update_file(
+        site, tmp_path / "up.model", tiny_model(1), metadata={"evil": 1}, sources={}, extra={"x": 1}
+    )
+    with site.client() as client:
+        push_file(client, "Tiny head", sent, None, merge_seconds=20)
+        client.download("Tiny head", tmp_path / "after.model")
+    first = read_dafne(site.data / "models" / "Tiny head" / f"{site.first}.model")
+    merged = read_dafne(tmp_path / "after.model")
+    assert merged.metadata == first.metadata
+    assert merged.sources == first.sources
+    assert merged.extra == first.extra
+
+
+def bad_updates() -> dict[str, DafneModel]:
+    good = to_dafne(tiny_model(1))
+    key = next(iter(good.weights))
+    nan = good.weights[key].clone()
+    nan.view(-1)[0] = torch.nan
+    return {
+        "shape": replace(good, weights=good.weights | {key: torch.zeros(1)}),
+        "missing key": replace(good, weights={k: v for k, v in good.weights.items() if k != key}),
+        "extra key": replace(good, weights=good.weights | {"more": torch.zeros(1)}),
+        "integers": replace(good, weights=good.weights | {key: nan.nan_to_num().long()}),
+        "nan": replace(good, weights=good.weights | {key: nan}),
+        "other identity": replace(good, model_id="other"),
+        "uuid identity": replace(good, model_id=uuid.UUID(str(good.model_id))),
+        "kind": replace(good, kind="DynamicTorchFLAREModel"),
+        "2D": replace(good, dimensionality=2),
+        "delta": replace(good, is_delta=True),
+    }
+
+
+@pytest.mark.parametrize("fault", bad_updates())
+def test_a_bad_update_is_put_aside_and_blocks_nothing(
+    site: Site, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = tmp_path / "bad.model", tmp_path / "good.model"
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "isfinite", lambda value: torch.ones(1))
+        write_dafne(bad, bad_updates()[fault])
+    update_file(site, good, tiny_model(1))
+    with site.client() as client:
+        client.upload("Tiny head", bad)
+        receipt = push_file(client, "Tiny head", good, None, merge_seconds=20)
+        assert receipt.after_timestamp is not None
+        assert len(client.info("Tiny head").timestamps) == 2
+    (aside,) = quarantined(site)
+    assert sha256(aside) == sha256(bad)
+    reason = json.loads(aside.with_suffix(".json").read_text())
+    assert reason["reason"]
+    assert list((site.data / "models" / "Tiny head" / "uploads").glob("*.model")) == []
+
+
+def test_an_upload_that_is_no_model_is_put_aside(site: Site, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    evil = tmp_path / "evil.model"
+    evil.write_bytes(b"cos\nsystem\n(Vtouch " + str(canary).encode() + b"\ntR.")
+    with site.client() as client:
+        client.upload("Tiny head", evil)
+        until(lambda: quarantined(site))
+        assert client.info("Tiny head").latest == site.first
+    assert not canary.exists()
+
+
+def test_versions_within_one_second_are_apart(site: Site, tmp_path: Path) -> None:
+    sent = update_file(site, tmp_path / "up.model", tiny_model(1))
+    with site.client() as client:
+        for _ in range(4):
+            client.upload("Tiny head", sent)
+        until(lambda: len(client.info("Tiny head").timestamps) == 5)
+        stamps = [int(stamp) for stamp in client.info("Tiny head").timestamps]
+        assert stamps == sorted(set(stamps))
+        for stamp in stamps:
+            client.download("Tiny head", tmp_path / f"{stamp}.model", str(stamp))
+
+
+def test_the_outbox_keeps_a_file_until_the_server_has_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    sent = update_file(site, outbox_path() / "one.model", tiny_model(1))
+    with site.client() as client:
+        (site.data / "keys.json").rename(tmp_path / "keys.json")
+        with pytest.raises(ShareError):
+            push_file(client, "Tiny head", sent, None)
+        assert sent.exists()
+        (tmp_path / "keys.json").rename(site.data / "keys.json")
+        push_file(client, "Tiny head", sent, None, merge_seconds=20)
+        assert not sent.exists()
+
+
+def test_publish_takes_a_name_once(site: Site) -> None:
+    with pytest.raises(ModelError, match="already"):
+        publish(site.data, "Tiny head", to_dafne(tiny_model()))
+    for name in ("../x", "a_b", "", "log.txt"):
+        with pytest.raises(ModelError, match="cannot be the name"):
+            publish(site.data, name, to_dafne(tiny_model()))
+
+
+def test_nobody_learns_of_people(site: Site, tmp_path: Path) -> None:
+    sent = update_file(site, tmp_path / "Mrs Miller 1950.model", tiny_model(1))
+    with site.client() as client:
+        push_file(client, "Tiny head", sent, 0.9, merge_seconds=20)
+    everything = " ".join(str(path) for path in site.data.rglob("*")) + site.audit()
+    assert "Miller" not in everything
+    assert site.key not in everything
+    events = [json.loads(line)["event"] for line in site.audit().splitlines()]
+    assert events == ["published", "upload", "merged"]
+
+
+def test_serve_is_a_quiet_process_that_continues_where_it_stopped(
+    site: Site, tmp_path: Path
+) -> None:
+    """The uploads that wait are merged after a restart."""
+    data = tmp_path / "other"
+    first = publish(data, "Tiny head", to_dafne(tiny_model()))
+    waiting = data / "models" / "Tiny head" / "uploads" / f"{first}_anna_0.model"
+    write_dafne(waiting, to_dafne(tiny_model(1)))
+    program = (
+        "import logging, sys; from pathlib import Path\n"
+        "from napari_dante.federated.server import first_key, serve\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "print(first_key(Path(sys.argv[1])), flush=True)\n"
+        "serve(Path(sys.argv[1]), port=0)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NAPARI_DANTE_API_KEY": "a key from outside"},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process, process.stdout, process.stderr:
+        try:
+            lines: list[str] = []
+            while not (lines and (found := re.search(r"port (\d+)", lines[-1]))):
+                lines.append(process.stderr.readline())
+                assert lines[-1], lines
+            with DafneClient(f"http://127.0.0.1:{found[1]}", "a key from outside") as client:
+                until(lambda: len(client.info("Tiny head").timestamps) == 2)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
+        assert process.stdout.read() == "None\n"
+        log = "".join(lines) + process.stderr.read()
+    assert "key" not in log
+    assert "POST" not in log
+    assert not waiting.exists()

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from napari_dante.cli import run
+from napari_dante.federated.sharing import share_log
 from napari_dante.model.file import read_model, write_model
 
 KEY = "a-key-for-the-tests-only"
@@ -67,6 +68,12 @@ def test_pull_teach_push_and_the_server_has_a_new_version(
     receipt = json.loads(capsys.readouterr().out)
     assert receipt["before_timestamp"] == model.lineage.server_timestamp
     assert int(receipt["after_timestamp"]) > int(receipt["before_timestamp"])
+    (line,) = share_log().read_text().splitlines()
+    logged = json.loads(line)
+    assert logged["model"] == NAME
+    assert logged["base"] == receipt["before_timestamp"]
+    assert KEY not in line
+    assert str(tmp_path) not in line
     again = tmp_path / "again.safetensors"
     assert run(["pull", NAME, "--server", server, "--out", str(again)]) == 0
     sent = read_model(better).weights

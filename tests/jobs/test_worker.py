@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,6 +127,28 @@ def test_killed_in_the_middle_it_is_an_event_and_the_job_goes_on(
     first = next(event.step for event in again if isinstance(event, Progress))
     assert first > 1, "the lesson began from the start"
     assert isinstance(again[-1], Finished)
+
+
+def test_closing_while_a_lesson_runs_ends_it_with_an_event(
+    tmp_path: Path, model_file: Path, ball: Ball
+) -> None:
+    folder = job(tmp_path / "job", model_file, ball, steps=100_000, patience=100_000)
+    worker, events = Worker(threads=1), []
+    started = threading.Event()
+
+    def follow() -> None:
+        for event in worker.run(Teach(str(folder.path))):
+            events.append(event)
+            started.set()
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    assert started.wait(120)
+    worker.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert isinstance(events[-1], Failed)
+    assert not worker.alive
 
 
 def test_the_worker_ends_with_its_viewer(tmp_path: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from platformdirs import user_data_path
 
 from napari_dante.errors import ShareError
 from napari_dante.federated.client import DafneClient, ModelInfo
+from napari_dante.files import sha256
 
-__all__ = ["Receipt", "outbox_file", "outbox_path", "push_file"]
+__all__ = ["Receipt", "outbox_file", "outbox_path", "push_file", "share_log"]
 
 MERGE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
@@ -40,6 +43,11 @@ class Receipt:
 def outbox_path() -> Path:
     """Return the folder where a file to be shared waits until the server has it."""
     return user_data_path("napari-dante") / "outbox"
+
+
+def share_log() -> Path:
+    """Return the append-only log of what left this computer, one JSON line for each push."""
+    return user_data_path("napari-dante") / "shared.jsonl"
 
 
 def outbox_file() -> Path:
@@ -82,7 +90,9 @@ def push_file(
         If the server refuses or is not there; the file is still where it was.
     """
     before = client.info(name)
+    digest = sha256(dafne_path)
     client.upload(name, dafne_path, dice)
+    _log_share(client.host, name, digest, dice, before.latest)
     if dafne_path.parent.resolve() == outbox_path().resolve():
         dafne_path.unlink()
     deadline = time.monotonic() + merge_seconds
@@ -91,6 +101,16 @@ def push_file(
         time.sleep(_POLL_SECONDS)
         after = _newer(client, name, before)
     return Receipt(before.latest, after)
+
+
+def _log_share(server: str, name: str, digest: str, dice: float | None, base: str) -> None:
+    """Append one line to the log of everything that ever left this computer."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"time": now, "server": server, "model": name, "sha256": digest, "dice": dice}
+    log = share_log()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({**line, "base": base}) + "\n")
 
 
 def _newer(client: DafneClient, name: str, before: ModelInfo) -> str | None:

@@ -72,7 +72,8 @@ class Worker:
         """Start the process unless it runs; returns at once, torch loads over there."""
         if self.alive:
             return
-        self.close()
+        if self._process is not None:
+            _close_pipes(self._process)
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "napari_dante.jobs.worker"],
@@ -90,12 +91,11 @@ class Worker:
         JobError
             If a request is being answered.
         """
-        with self._alone():
-            self.start()
-            for event in self._events():
+        with self._alone() as process:
+            for event in _events(process):
                 if isinstance(event, Ready | Failed):
                     return event
-            return self._death()
+            return _death(process)
 
     def run(self, request: Request) -> Iterator[Event]:
         """Send a request and yield its events; the last is Finished or Failed.
@@ -108,21 +108,23 @@ class Worker:
         JobError
             If another request is still being answered.
         """
-        with self._alone():
-            self.start()
+        with self._alone() as process:
             self._send(request)
-            for event in self._events():
+            for event in _events(process):
                 yield event
                 if isinstance(event, Finished | Failed):
                     return
-            yield self._death()
+            yield _death(process)
 
     def control(self, word: Word) -> None:
         """Pause, resume, stop (keeping the best) or cancel the running request."""
         self._send(Control(word))
 
     def close(self) -> None:
-        """End the process: it exits when its input ends; a stuck one is killed."""
+        """End the process: it exits when its input ends; a stuck one is killed.
+
+        A request that is being answered in another thread ends with Failed.
+        """
         process, self._process = self._process, None
         if process is None:
             return
@@ -132,32 +134,20 @@ class Worker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        cast("IO[bytes]", process.stdout).close()
+        # The other thread sees the end of the stream now; do not close it under its eyes.
+        if self._busy.acquire(timeout=5):
+            _close_pipes(process)
+            self._busy.release()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[subprocess.Popen[bytes]]:
         if not self._busy.acquire(blocking=False):
             raise JobError("The worker is still busy with the previous task.")
         try:
-            yield
+            self.start()
+            yield cast("subprocess.Popen[bytes]", self._process)
         finally:
             self._busy.release()
-
-    def _events(self) -> Iterator[Event]:
-        process = cast("subprocess.Popen[bytes]", self._process)
-        for line in cast("IO[bytes]", process.stdout):
-            if line.endswith(b"\n"):  # a line without an end is the last breath of the process
-                yield decode(line)
-
-    def _death(self) -> Failed:
-        code = cast("subprocess.Popen[bytes]", self._process).wait()
-        _log.error("The worker ended with exit code %s.", code)
-        return Failed(
-            "worker",
-            "The background process stopped unexpectedly; nothing you corrected is lost. "
-            "Press the button again to go on.",
-            f"exit code {code}",
-        )
 
     def _send(self, request: Request) -> None:
         process = self._process
@@ -168,3 +158,25 @@ class Worker:
                 process.stdin.write(encode_request(request).encode() + b"\n")
         except (BrokenPipeError, ValueError):
             _log.warning("The worker is gone; its end is reported by the running request.")
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        cast("IO[bytes]", stream).close()
+
+
+def _events(process: subprocess.Popen[bytes]) -> Iterator[Event]:
+    for line in cast("IO[bytes]", process.stdout):
+        if line.endswith(b"\n"):  # a line without an end is the last breath of the process
+            yield decode(line)
+
+
+def _death(process: subprocess.Popen[bytes]) -> Failed:
+    code = process.wait()
+    _log.error("The worker ended with exit code %s.", code)
+    return Failed(
+        "worker",
+        "The background process stopped unexpectedly; nothing you corrected is lost. "
+        "Press the button again to go on.",
+        f"exit code {code}",
+    )

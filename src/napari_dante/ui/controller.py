@@ -1,0 +1,250 @@
+"""The flow from an image to a shared model; the panel shows it, tests and the demo drive it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_dante.adapt.events import Word
+from napari_dante.adapt.recipe import RECIPES, Recipe
+from napari_dante.errors import DanteError, ShareError, TeachError
+from napari_dante.evaluate.report import ExamReport
+from napari_dante.evaluate.split import Split, split_slices
+from napari_dante.federated.gate import fit_to_share
+from napari_dante.federated.sharing import Receipt
+from napari_dante.jobs.cluster import tell_cluster
+from napari_dante.jobs.folder import JobFolder, new_job_folder
+from napari_dante.model.file import read_header
+from napari_dante.model.library import Library
+from napari_dante.ui import work
+from napari_dante.ui.desk import Desk
+from napari_dante.ui.session import Session
+from napari_dante.ui.settings import remember_server
+from napari_dante.ui.states import Step, Task
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+__all__ = ["EXAM_FRACTION", "Controller", "Lesson"]
+
+EXAM_FRACTION = 0.3
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A job of one session; ``taught`` once it is done, then with its exam if it had one."""
+
+    session: Session
+    folder: Path
+    model: Path
+    taught: bool = False
+    report: ExamReport | None = None
+
+    @property
+    def job(self) -> JobFolder:
+        """Its files."""
+        return JobFolder(self.folder)
+
+
+class Controller(Desk):
+    """What a person works on and what they can do next: the desk, lessons and sharing."""
+
+    taught = Signal(object)
+    kept = Signal(object)
+    discarded = Signal()
+    checked = Signal(object)
+    pushed = Signal(object)
+
+    def __init__(
+        self, viewer: Viewer, library: Library | None = None, parent: QObject | None = None
+    ) -> None:
+        self.lesson: Lesson | None = None
+        self.offer: work.Offer | None = None
+        self.receipt: Receipt | None = None
+        self.method = next(iter(RECIPES))
+        self._kept_at: tuple[Session, bytes] | None = None
+        super().__init__(viewer, library, parent)
+
+    @property
+    def step(self) -> Step:
+        """The card that comes next."""
+        if self.session is None:
+            return Step.OPEN
+        if self.lesson is not None:
+            return Step.RESULT if self.lesson.taught else Step.TEACH
+        if self.session.tracker is None:
+            return Step.PREDICT
+        return Step.SHARE if self._kept_at == self._standing() else Step.CORRECT
+
+    @property
+    def split(self) -> Split | None:
+        """Which slices a lesson would learn from and be examined on.
+
+        Raises
+        ------
+        TeachError
+            If there is not enough to learn from.
+        """
+        tracker = self.session.tracker if self.session is not None else None
+        if tracker is None:
+            return None
+        return split_slices(tracker.record.trusted(tracker.layer.data), EXAM_FRACTION)
+
+    def _standing(self) -> tuple[Session, bytes] | None:
+        session = self.session
+        if session is None or session.tracker is None:
+            return None
+        tracker = session.tracker
+        return session, tracker.record.trusted(tracker.layer.data).tobytes()
+
+    def recipe(self) -> Recipe:
+        """Return the chosen recipe on the chosen device."""
+        recipe = RECIPES[self.method]()
+        return replace(recipe, training=replace(recipe.training, device=self.settings.device))
+
+    def teach(self) -> None:
+        """Teach the chosen model from the corrected slices, or go on after a break."""
+        before = self.lesson
+        lesson = before or self._new_lesson()
+        case = lesson.session.case() if lesson is not None else None
+        if lesson is None or case is None:
+            self._refuse(TeachError("There is no proposal to correct yet: press Predict first."))
+            return
+        self.lesson, self._kept_at = lesson, None
+        events = work.teach(
+            self.engine.worker,
+            lesson.folder,
+            lesson.model,
+            [case],
+            self.recipe(),
+            self.settings.executor,
+        )
+
+        def done(report: ExamReport | None) -> None:
+            self.lesson = replace(lesson, taught=True, report=report)
+            self.taught.emit(report)
+
+        if not self._run(Task.TEACH, events, done):
+            self.lesson = before
+
+    def pause(self) -> None:
+        """Pause the lesson, or go on with it."""
+        self._say("resume" if self.engine.paused else "pause")
+
+    def stop(self) -> None:
+        """End the lesson early and keep the best so far."""
+        self._say("stop")
+
+    def cancel(self) -> None:
+        """End what runs without a result."""
+        self._say("cancel")
+
+    def _say(self, word: Word) -> None:
+        """Pass a word on to where the task runs."""
+        if self.engine.task is Task.TEACH and self.settings.executor and self.lesson is not None:
+            tell_cluster(self.lesson.folder, word)
+        else:
+            self.engine.control(word)
+
+    def preview(self, on: bool) -> None:
+        """Show the taught model's mask instead of the present one, or end that."""
+        lesson = self.lesson
+        if lesson is None or not lesson.taught:
+            return
+        if on:
+            lesson.session.preview(lesson.job.mask("after"), read_header(lesson.model)[0])
+        else:
+            lesson.session.end_preview()
+        self._later()
+
+    def keep(self) -> None:
+        """Make the taught model the current version and show its mask where nobody corrected."""
+        lesson = self.lesson
+        if lesson is None or not lesson.taught:
+            return
+        try:
+            kept = self.library.keep(lesson.job.candidate)
+            mask = lesson.job.mask("after")
+        except DanteError as error:
+            self._refuse(error)
+            return
+        spec, lineage = read_header(kept)
+        lesson.session.end_preview()
+        lesson.session.propose(mask, spec)
+        self.model = lineage.name
+        self._end_lesson()
+        self._kept_at = self._standing()
+        self.offer, self.receipt = None, None
+        self.kept.emit(kept)
+
+    def discard(self) -> None:
+        """Drop the taught model, or the unfinished lesson."""
+        if self.lesson is None or self.engine.task is Task.TEACH:
+            return
+        self.lesson.session.end_preview()
+        self._end_lesson()
+        self.discarded.emit()
+
+    def _end_lesson(self) -> None:
+        """Forget the lesson with its folder, which holds a copy of the patient's image."""
+        if self.lesson is not None:
+            shutil.rmtree(self.lesson.folder, ignore_errors=True)
+        self.lesson = None
+        self._later()
+
+    def _new_lesson(self) -> Lesson | None:
+        model = self._model_file()
+        if self.session is None or self.session.tracker is None or model is None:
+            return None
+        return Lesson(self.session, new_job_folder(), model)
+
+    def choose_method(self, method: str) -> None:
+        """Teach by the recipe `method`."""
+        self.method = method
+        self._later()
+
+    def check(self, url: str, key: str | None = None) -> None:
+        """Ask the server for its version and whether the chosen model is fit to be shared."""
+        model = self._model_file()
+        if model is None or not url:
+            self._refuse(ShareError("Enter the address of the Dafne server first."))
+            return
+        self.offer, self.receipt = None, None
+
+        def done(offer: work.Offer) -> None:
+            self.offer = offer
+            self._remember(url)
+            self.checked.emit(offer)
+
+        self._run(Task.CHECK, work.check(self.engine.worker, url, key, model), done)
+
+    def push(self) -> None:
+        """Send the weights of the offer, where every light is green."""
+        if self.offer is None or not fit_to_share(self.offer.lights):
+            self._refuse(ShareError("This model is not fit to be shared; see the lights."))
+            return
+
+        def done(receipt: Receipt) -> None:
+            self.receipt = receipt
+            self.pushed.emit(receipt)
+
+        self._run(Task.PUSH, work.push(self.engine.worker, self.offer), done)
+
+    def _remember(self, url: str) -> None:
+        self.settings = replace(self.settings, server=url)
+        remember_server(url)
+
+    def choose_model(self, name: str) -> None:
+        """Predict, teach and share with the current version of model `name`."""
+        self.offer, self.receipt = None, None
+        super().choose_model(name)
+
+    def _ended(self, task: Task | None, error: DanteError) -> None:
+        """Forget a lesson that ended without a result, unless it can be resumed."""
+        if task is Task.TEACH and not isinstance(error, work.WorkerDied):
+            self._end_lesson()
+        super()._ended(task, error)

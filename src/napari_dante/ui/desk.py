@@ -1,0 +1,216 @@
+"""The images on the desk: opening, predicting, and what a person does to each mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_dante.errors import DanteError, ModelError, SeriesChoice, VolumeError
+from napari_dante.jobs.events import Event
+from napari_dante.model.file import Lineage, read_header
+from napari_dante.model.library import Library
+from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.ui import work
+from napari_dante.ui.engine import Engine
+from napari_dante.ui.layers import LayerData, grid_of
+from napari_dante.ui.readers import read_path
+from napari_dante.ui.session import Session, is_ours
+from napari_dante.ui.settings import read_settings
+from napari_dante.ui.states import Task
+from napari_dante.volume.open import VolumeInfo, describe
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+__all__ = ["Desk", "Series"]
+
+Opened = tuple[LayerData, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A folder with several volumes, one of which is to be chosen."""
+
+    path: Path
+    volumes: tuple[VolumeInfo, ...]
+
+
+class Desk(QObject):
+    """Open images, the chosen model and the engine that predicts.
+
+    Every method returns at once and the signals say when something is done. ``changed``
+    says that something to show differs; ``failed`` carries one sentence for the person,
+    ``notice`` one that is no failure.
+    """
+
+    changed = Signal()
+    told = Signal(object)
+    opened = Signal()
+    predicted = Signal()
+    failed = Signal(str)
+    notice = Signal(str)
+
+    def __init__(
+        self, viewer: Viewer, library: Library | None = None, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.library = library or Library()
+        self.settings = read_settings()
+        self.engine = Engine(self.settings.threads, self)
+        self.series: Series | None = None
+        self.session: Session | None = None
+        self.model = next(iter(self.library.names()), None)
+        self._sessions: dict[Image, Session] = {}
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.changed)
+        self.engine.changed.connect(self._later)
+        self.engine.told.connect(self.told)
+        self.engine.failed.connect(self._ended)
+        viewer.layers.events.inserted.connect(self._inserted)
+        viewer.layers.events.removed.connect(self._removed)
+        for layer in viewer.layers:
+            self._adopt(layer)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """One for each image of ours in the viewer."""
+        return list(self._sessions.values())
+
+    @property
+    def header(self) -> tuple[ArchitectureSpec, Lineage] | None:
+        """Spec and lineage of the chosen model, None where there is none that can be read."""
+        try:
+            return self.library.header(self.model) if self.model is not None else None
+        except ModelError:
+            return None
+
+    def open_volume(self, path: Path, series: str | None = None, name: str | None = None) -> None:
+        """Open a NIfTI file, a DICOM file or a DICOM folder."""
+        self.series = None
+        self._run(Task.OPEN, _opening(path, series, name), self._opened)
+
+    def choose_image(self, session: Session) -> None:
+        """Work on another of the open images."""
+        self.session = session
+        self._later()
+
+    def _opened(self, found: Opened | Series) -> None:
+        if isinstance(found, Series):
+            self.series = found
+            self.notice.emit(f"There are {len(found.volumes)} series in this folder: choose one.")
+            return
+        layer, problems = found
+        data, kwargs, kind = layer
+        add = self.viewer.add_image if kind == "image" else self.viewer.add_labels
+        add(data, **kwargs)
+        if problems:
+            self.notice.emit(" ".join(problems))
+        self.opened.emit()
+
+    def predict(self) -> None:
+        """Let the chosen model propose a mask for the chosen image."""
+        session, model = self.session, self._model_file()
+        if session is None or model is None:
+            self._refuse(VolumeError("Open an image first."))
+            return
+        image, spacing = np.asarray(session.image.data), session.geometry.spacing
+        events = work.predict(self.engine.worker, image, spacing, model, self.settings.device)
+
+        def done(mask: Any) -> None:  # noqa: ANN401
+            kept = session.propose(mask, read_header(model)[0])
+            if kept:
+                self.notice.emit(
+                    f"{kept} corrected or approved slices were left as they are; Ctrl+Z takes "
+                    "the new proposal back."
+                )
+            self.predicted.emit()
+
+        self._run(Task.PREDICT, events, done)
+
+    def adopt(self) -> None:
+        """Correct the topmost open mask of the chosen image instead of predicting one."""
+        session = self.session
+        masks = session.masks() if session is not None else []
+        if session is None or not masks:
+            self._refuse(VolumeError("There is no mask on the grid of this image."))
+            return
+        session.adopt(masks[-1])
+        self.predicted.emit()
+
+    def choose_model(self, name: str) -> None:
+        """Predict, teach and share with the current version of model `name`."""
+        self.model = name
+        self._later()
+
+    def _run(
+        self, task: Task, events: Generator[Event, None, Any], then: Callable[[Any], None]
+    ) -> bool:
+        """Start a task, or refuse and return False while another one runs."""
+        try:
+            self.engine.run(task, events, then)
+        except DanteError as error:
+            self._refuse(error)
+            return False
+        return True
+
+    def _ended(self, task: Task | None, error: DanteError) -> None:
+        """Take in that a task ended without a result."""
+        if isinstance(error, work.Cancelled):
+            self.notice.emit("Cancelled; nothing changed.")
+        else:
+            self.failed.emit(error.sentence)
+        self._later()
+
+    def _refuse(self, error: DanteError) -> None:
+        """Say why what was asked cannot be done now."""
+        self.failed.emit(error.sentence)
+
+    def _model_file(self) -> Path | None:
+        return self.library.resolve(self.model) if self.model is not None else None
+
+    def _later(self) -> None:
+        """Tell what changed once the array is written: napari announces strokes before."""
+        self._soon.start(0)
+
+    def _inserted(self, event: Any) -> None:  # noqa: ANN401
+        self._adopt(event.value)
+
+    def _adopt(self, layer: Any) -> None:  # noqa: ANN401
+        if isinstance(layer, Image) and grid_of(layer.metadata) is None:
+            self.notice.emit(
+                "This image came through another reader, so its place in the patient is not "
+                "known; open its file here to work on it."
+            )
+        self._later()
+        if is_ours(layer):
+            self.session = self._sessions[layer] = Session(self.viewer, layer, self._later)
+            self._later()
+
+    def _removed(self, event: Any) -> None:  # noqa: ANN401
+        for session in self.sessions:
+            if session.labels is event.value:
+                session.release()
+        gone = self._sessions.pop(event.value, None)
+        if gone is not None:
+            gone.release()
+            self.session = next(iter(self._sessions.values()), None)
+        self._later()
+
+
+def _opening(
+    path: Path, series: str | None, name: str | None
+) -> Generator[Event, None, Opened | Series]:
+    yield from ()
+    try:
+        (data, kwargs, kind), problems = read_path(path, series)
+    except SeriesChoice:
+        return Series(path, tuple(describe(path).volumes))
+    return (data, kwargs | ({"name": name} if name else {}), kind), problems

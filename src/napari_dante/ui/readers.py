@@ -1,0 +1,92 @@
+"""What napari calls to open NIfTI files, DICOM files and DICOM folders. Qt-free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import nibabel
+from napari.utils.notifications import show_warning
+from nibabel.filebasedimages import ImageFileError
+
+from napari_dante.ui.layers import LayerData, image_layer, label_layer
+from napari_dante.volume import open_labels, open_volume
+from napari_dante.volume.dicom_file import is_dicom
+from napari_dante.volume.label_table import read_label_table
+
+__all__ = ["get_dicom_reader", "get_nifti_reader", "read_path"]
+
+Paths = str | Sequence[str]
+Reader = Callable[[Paths], list[LayerData]]
+
+_SUFFIXES = (".nii", ".nii.gz")
+_LOOKED_AT = 50
+
+
+def get_nifti_reader(path: Paths) -> Reader | None:
+    """Return a reader for ``.nii`` and ``.nii.gz`` files."""
+    if all(one.lower().endswith(_SUFFIXES) for one in _as_list(path)):
+        return _read
+    return None
+
+
+def get_dicom_reader(path: Paths) -> Reader | None:
+    """Return a reader for DICOM files and folders, told by their content."""
+    return _read if all(_is_dicom(Path(one)) for one in _as_list(path)) else None
+
+
+def read_path(path: Path, series: str | None = None) -> tuple[LayerData, tuple[str, ...]]:
+    """Open one file or folder as an image, or as labels where the file says so.
+
+    Returns
+    -------
+    LayerData, tuple of str
+        The layer, and what the person should know about the file, one sentence each.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be opened, or holds several series and none was chosen.
+    """
+    if path.is_file() and path.name.lower().endswith(_SUFFIXES) and _says_labels(path):
+        labels = open_labels(path)
+        return label_layer(labels), labels.problems
+    volume = open_volume(path, series)
+    return image_layer(volume), volume.problems
+
+
+def _read(path: Paths) -> list[LayerData]:
+    found = []
+    for one in _as_list(path):
+        layer, problems = read_path(Path(one))
+        for problem in problems:
+            show_warning(problem)
+        found.append(layer)
+    return found
+
+
+def _as_list(path: Paths) -> list[str]:
+    return [os.fspath(path)] if isinstance(path, str | Path) else list(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, or one of the first files below a folder is."""
+    if path.is_dir():
+        found = (Path(top) / name for top, _, names in os.walk(path) for name in sorted(names))
+        return any(_is_dicom(one) for one in islice(found, _LOOKED_AT))
+    try:
+        return path.is_file() and is_dicom(path)
+    except OSError:
+        return False
+
+
+def _says_labels(path: Path) -> bool:
+    """Whether a NIfTI file carries our table of label names, told from its header."""
+    try:
+        extensions = nibabel.load(path).header.extensions
+    except (ImageFileError, OSError, EOFError, ValueError):
+        return False
+    table, problems = read_label_table(extensions)
+    return bool(table or problems)

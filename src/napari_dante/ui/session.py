@@ -1,0 +1,176 @@
+"""One image that a person works on: its proposal and what they corrected. Qt-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from numpy.typing import NDArray
+
+from napari_dante.jobs.folder import CaseData
+from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.ui.layers import grid_of, labels_kwargs
+from napari_dante.ui.states import SliceState
+from napari_dante.ui.tracker import Tracker
+from napari_dante.volume import Geometry, Label
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+__all__ = ["PREVIEW", "Session", "is_ours"]
+
+PREVIEW = "New model (not kept yet)"
+
+
+def is_ours(layer: Any) -> bool:  # noqa: ANN401
+    """Whether a layer is an image whose place in the patient we know."""
+    grid = grid_of(layer.metadata)
+    return isinstance(layer, Image) and grid is not None and grid.labels is None
+
+
+class Session:
+    """An image layer and, once there is a proposal, its labels layer under a tracker.
+
+    Parameters
+    ----------
+    viewer
+        Holds the layers.
+    image
+        An image of ours.
+    on_change
+        Called when a slice may have become edited or approved, or another one is shown.
+    """
+
+    def __init__(self, viewer: ViewerModel, image: Image, on_change: Callable[[], None]) -> None:
+        grid = grid_of(image.metadata)
+        if grid is None:
+            raise ValueError("not an image of ours")
+        self.image = image
+        self.geometry: Geometry = grid.geometry
+        self.tracker: Tracker | None = None
+        self._preview: Labels | None = None
+        self._viewer = viewer
+        self._on_change = on_change
+
+    @property
+    def labels(self) -> Labels | None:
+        """The layer that is corrected."""
+        return self.tracker.layer if self.tracker is not None else None
+
+    @property
+    def table(self) -> Mapping[int, Label]:
+        """Name and colour of each label value; empty while there is no proposal."""
+        grid = grid_of(self.labels.metadata) if self.labels is not None else None
+        return (grid.labels if grid is not None else None) or {}
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Structure of each label value."""
+        return {value: label.name for value, label in self.table.items()}
+
+    @property
+    def states(self) -> list[SliceState]:
+        """What was done to each slice; empty while there is no proposal."""
+        if self.tracker is None:
+            return []
+        data, record = self.tracker.layer.data, self.tracker.record
+        pairs = zip(record.approved(data), record.edited(data), strict=True)
+        return [
+            SliceState.APPROVED
+            if approved
+            else SliceState.EDITED
+            if edited
+            else SliceState.UNTOUCHED
+            for approved, edited in pairs
+        ]
+
+    def propose(self, mask: NDArray[np.uint8], spec: ArchitectureSpec) -> int:
+        """Show a model's mask: a first one as a layer, a later one where nobody corrected.
+
+        A model that knows other structures gets a layer of its own; the old one stays.
+
+        Returns
+        -------
+        int
+            How many slices were kept because they are corrected.
+        """
+        table = _table(spec)
+        if self.tracker is not None and self.names == {v: one.name for v, one in table.items()}:
+            kept = int(self.tracker.record.trusted(self.tracker.layer.data).sum())
+            self.tracker.propose(mask)
+            return kept
+        self.release()
+        kwargs = labels_kwargs(self.geometry, table, "Mask")
+        layer = self._viewer.add_labels(mask.copy(), **kwargs)
+        layer.brush_size = 6
+        layer.selected_label = 1
+        self.adopt(layer)
+        return 0
+
+    def masks(self) -> list[Labels]:
+        """Return the open masks on this image's grid that could be corrected."""
+        return [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Labels)
+            and layer is not self._preview
+            and (grid := grid_of(layer.metadata)) is not None
+            and grid.labels is not None
+            and self.geometry.same_grid(grid.geometry)
+        ]
+
+    def adopt(self, layer: Labels) -> None:
+        """Correct one of :meth:`masks`: it counts as the proposal from now on."""
+        self.release()
+        self._viewer.layers.selection.active = layer
+        self.tracker = Tracker(self._viewer, layer, self._on_change)
+
+    def case(self) -> CaseData | None:
+        """Return what can be learned from now, None while there is no proposal."""
+        if self.tracker is None:
+            return None
+        data, record = self.tracker.layer.data, self.tracker.record
+        return CaseData(
+            image=np.asarray(self.image.data),
+            labels=data.copy(),
+            names=self.names,
+            spacing=self.geometry.spacing,
+            axis=record.axis,
+            trusted=record.trusted(data),
+        )
+
+    def preview(self, mask: NDArray[np.uint8], spec: ArchitectureSpec) -> None:
+        """Show the taught model's mask in a layer of its own that cannot be painted on."""
+        self.end_preview()
+        selected = self._viewer.layers.selection.active
+        kwargs = labels_kwargs(self.geometry, _table(spec), PREVIEW)
+        self._preview = self._viewer.add_labels(mask, **kwargs)
+        self._preview.editable = False
+        if self.labels is not None:
+            self.labels.visible = False
+        self._viewer.layers.selection.active = selected
+
+    def end_preview(self) -> None:
+        """Remove the preview and show the mask again."""
+        preview, self._preview = self._preview, None
+        if preview is not None and preview in self._viewer.layers:
+            self._viewer.layers.remove(preview)
+        if preview is not None and self.labels is not None:
+            self.labels.visible = True
+
+    @property
+    def previewing(self) -> bool:
+        """Whether the taught model's mask is shown."""
+        return self._preview is not None and self._preview in self._viewer.layers
+
+    def release(self) -> None:
+        """Stop following the labels layer; it stays in the viewer."""
+        if self.tracker is not None:
+            self.tracker.detach()
+            self.tracker = None
+
+
+def _table(spec: ArchitectureSpec) -> dict[int, Label]:
+    return dict(enumerate(spec.labels, start=1))

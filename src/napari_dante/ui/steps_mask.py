@@ -1,0 +1,270 @@
+"""The first three cards: open an image, let a model propose a mask, correct it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QListWidget,
+    QMenu,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_dante.jobs.events import Event, Progress
+from napari_dante.ui.cards import ProgressRow, button, row, text
+from napari_dante.ui.controller import Controller
+from napari_dante.ui.labelbox import LabelBox
+from napari_dante.ui.layers import VIEWS
+from napari_dante.ui.samples import SAMPLES, sample_path
+from napari_dante.ui.states import SliceState, Task
+from napari_dante.ui.strip import SliceStrip
+from napari_dante.volume.open import VolumeInfo
+
+__all__ = ["CorrectStep", "OpenStep", "PredictStep"]
+
+_TIMES = " \N{MULTIPLICATION SIGN} "
+FILES = "Images (*.nii *.nii.gz *.dcm *.ima);;All files (*)"
+
+
+class OpenStep(QWidget):
+    """Files, folders, samples, and which of the open images one works on."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self.samples = QPushButton("Try a sample")
+        self.samples.setMenu(self._sample_menu())
+        self.series = QListWidget()
+        self.series.setAccessibleName("Series in this folder")
+        self.series.setMaximumHeight(110)
+        self.series.itemActivated.connect(lambda _: self._choose_series())
+        self.series.itemClicked.connect(lambda _: self._choose_series())
+        self.image = QComboBox()
+        self.image.setAccessibleName("Image to work on")
+        self.image.activated.connect(self._choose_image)
+        self.about = text(faint=True)
+        layout = QVBoxLayout(self)
+        layout.setSpacing(6)
+        files = button("Open file…", self._ask_file), button("Open folder…", self._ask_folder)
+        layout.addLayout(row(*files))
+        layout.addWidget(self.samples)
+        for widget in (self.series, self.image, self.about):
+            layout.addWidget(widget)
+
+    @property
+    def summary(self) -> str:
+        """One line for the folded card."""
+        session = self._controller.session
+        return session.image.name if session is not None else ""
+
+    def refresh(self) -> None:
+        """Show what is open."""
+        controller = self._controller
+        sessions, session = controller.sessions, controller.session
+        self.image.clear()
+        self.image.addItems([one.image.name for one in sessions])
+        self.image.setVisible(bool(sessions))
+        if session is None:
+            self.about.setText(
+                "A NIfTI file or a DICOM folder; dropping it on the viewer works too."
+            )
+        else:
+            self.image.setCurrentIndex(sessions.index(session))
+            shape = _TIMES.join(str(size) for size in session.geometry.shape)
+            spacing = _TIMES.join(f"{step:.3g}" for step in session.geometry.spacing)
+            self.about.setText(
+                f"{shape} voxels of {spacing} mm, stored {session.geometry.orientation}"
+            )
+        self._show_series()
+
+    def _show_series(self) -> None:
+        series = self._controller.series
+        self.series.setVisible(series is not None)
+        if series is not None and self.series.count() != len(series.volumes):
+            self.series.clear()
+            self.series.addItems([_series_line(volume) for volume in series.volumes])
+        elif series is None:
+            self.series.clear()
+
+    def _choose_series(self) -> None:
+        series = self._controller.series
+        if series is not None:
+            chosen = series.volumes[self.series.currentRow()]
+            self._controller.open_volume(series.path, chosen.id)
+
+    def _choose_image(self, index: int) -> None:
+        self._controller.choose_image(self._controller.sessions[index])
+
+    def _sample_menu(self) -> QMenu:
+        menu = QMenu(self)
+        for key, title in SAMPLES.items():
+            menu.addAction(title).triggered.connect(
+                lambda _=False, key=key, title=title: self._controller.open_volume(
+                    sample_path(key), name=title
+                )
+            )
+        return menu
+
+    def _ask_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open an image", "", FILES)
+        if path:
+            self._controller.open_volume(Path(path))
+
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a DICOM folder")
+        if path:
+            self._controller.open_volume(Path(path))
+
+
+def _series_line(volume: VolumeInfo) -> str:
+    shape = _TIMES.join(str(size) for size in volume.shape)
+    name = volume.description or volume.modality
+    return f"{name}: {shape}, {volume.spacing[2]:.3g} mm slices ({volume.id})"
+
+
+class PredictStep(QWidget):
+    """Which model, what it knows, and the button."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self.model = QComboBox()
+        self.model.setAccessibleName("Model")
+        self.model.textActivated.connect(controller.choose_model)
+        self.about = text(faint=True)
+        self.predict = button("Predict", controller.predict, primary=True)
+        self.adopt = button("Correct the open mask", controller.adopt)
+        self.progress = ProgressRow()
+        self.progress.cancelled.connect(controller.cancel)
+        layout = QVBoxLayout(self)
+        layout.setSpacing(6)
+        for widget in (self.model, self.about, self.predict, self.adopt, self.progress):
+            layout.addWidget(widget)
+
+    @property
+    def summary(self) -> str:
+        """One line for the folded card."""
+        return self._controller.model or ""
+
+    def refresh(self) -> None:
+        """Show the models and whether one can be asked."""
+        controller = self._controller
+        self.model.clear()
+        self.model.addItems(controller.library.names())
+        self.model.setCurrentText(controller.model or "")
+        self.about.setText(self._about())
+        running = controller.engine.task is Task.PREDICT
+        if running and self.progress.isHidden():
+            self.progress.begin()
+        self.progress.setVisible(running)
+        self.predict.setVisible(not running)
+        session = controller.session
+        fresh = session is not None and session.tracker is None and bool(session.masks())
+        self.adopt.setVisible(fresh and not running)
+        free = controller.engine.task is None
+        self.predict.setEnabled(
+            free and controller.session is not None and controller.model is not None
+        )
+
+    def take(self, event: Event) -> None:
+        """Show how far the prediction is."""
+        if isinstance(event, Progress) and self._controller.engine.task is Task.PREDICT:
+            self.progress.show_step(event.step, event.total, "")
+
+    def _about(self) -> str:
+        header = self._controller.header
+        if self._controller.model is None:
+            return "There is no model on this computer yet."
+        if header is None:
+            return "This model cannot be read; choose another one."
+        spec, lineage = header
+        number = len(self._controller.library.versions(self._controller.model))
+        labels = ", ".join(label.name for label in spec.labels)
+        exam = lineage.exam or {}
+        after = exam.get("after")
+        taught = f" Taught here: mean Dice {after:.2f} in its exam." if after is not None else ""
+        return f"Version {number} of {lineage.created[:10]}. Finds {labels}.{taught}"
+
+
+class CorrectStep(QWidget):
+    """The slice strip and the way to approve a slice."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__()
+        self._controller = controller
+        self.count = text()
+        self.strip = SliceStrip()
+        self.strip.chosen.connect(self._go_to)
+        self.label = LabelBox()
+        self.label.chosen.connect(self._paint_with)
+        self.hint = text(faint=True)
+        self.approve = button("Approve slice (A)", self._approve)
+        layout = QVBoxLayout(self)
+        layout.setSpacing(6)
+        layout.addWidget(self.count)
+        layout.addWidget(self.strip)
+        layout.addWidget(self.approve)
+        layout.addLayout(row(text("Paint"), self.label))
+        layout.addWidget(self.hint)
+
+    @property
+    def summary(self) -> str:
+        """One line for the folded card."""
+        states = self._controller.session.states if self._controller.session is not None else []
+        approved, edited = states.count(SliceState.APPROVED), states.count(SliceState.EDITED)
+        return f"{approved} approved, {edited} edited" if approved + edited else ""
+
+    def refresh(self) -> None:
+        """Show what was corrected and which slice is on the screen."""
+        session = self._controller.session
+        tracker = session.tracker if session is not None else None
+        self.setEnabled(tracker is not None)
+        if session is None or tracker is None:
+            self.strip.show_states([], 0)
+            self.count.setText("Nothing to correct yet.")
+            return
+        states, current = session.states, tracker.current
+        self.strip.show_states(states, current)
+        self.label.show_table(session.table, tracker.layer.selected_label)
+        self.count.setText(_counted(states))
+        view = VIEWS[tracker.record.axis]
+        approved = states[current] is SliceState.APPROVED
+        verb = "Take back approval of" if approved else "Approve"
+        self.approve.setText(f"{verb} {view} slice {current} (A)")
+        self.approve.setEnabled(tracker.on_axis)
+        self.hint.setText(
+            "Keys: 2 paint, 1 erase, 4 fill, [ ] brush size, Ctrl+Z undo, A approve."
+            if tracker.on_axis
+            else f"Corrections are counted on {view} slices: strokes in this view are kept, "
+            f"but only {view} slices can be approved. Click the strip to go back."
+        )
+
+    def _go_to(self, index: int) -> None:
+        session = self._controller.session
+        if session is not None and session.tracker is not None:
+            session.tracker.go_to(index)
+
+    def _paint_with(self, value: int) -> None:
+        session = self._controller.session
+        if session is not None and session.labels is not None:
+            self._controller.viewer.layers.selection.active = session.labels
+            session.labels.selected_label = value
+            session.labels.mode = "paint"
+
+    def _approve(self) -> None:
+        session = self._controller.session
+        if session is not None and session.tracker is not None:
+            session.tracker.toggle_approval()
+
+
+def _counted(states: list[SliceState]) -> str:
+    approved, edited = states.count(SliceState.APPROVED), states.count(SliceState.EDITED)
+    number = approved + edited
+    if not number:
+        return "No slice to learn from yet: correct or approve a few."
+    slices = "1 slice" if number == 1 else f"{number} slices"
+    return f"{slices} to learn from: {approved} approved, {edited} edited"

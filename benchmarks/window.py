@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
+from napari_dante.adapt.recipe import LoRA, Training
 from napari_dante.model.library import Library
 from napari_dante.ui.app import window_with_panel
 from napari_dante.ui.controller import Controller
@@ -57,6 +58,8 @@ def run(home: Path, rounds: int, seconds: float) -> dict[str, Any]:
         if layer is not None:
             layer.paint((step, 50 + step % 9, 50), 1 + step % 3)
 
+    endless = LoRA(training=Training(steps=100_000, patience=100_000))
+    vars(controller)["recipe"] = lambda: endless
     found: dict[str, list[list[int]]] = {"paused": [], "training": []}
 
     def measure() -> None:

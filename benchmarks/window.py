@@ -59,7 +59,7 @@ def run(home: Path, rounds: int, seconds: float) -> dict[str, Any]:
             layer.paint((step, 50 + step % 9, 50), 1 + step % 3)
 
     endless = LoRA(training=Training(steps=100_000, patience=100_000))
-    vars(controller)["recipe"] = lambda: endless
+    controller.__dict__["recipe"] = lambda: endless
     found: dict[str, list[list[int]]] = {"paused": [], "training": []}
 
     def measure() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ def demo(options: Namespace) -> None:
         # The demo must not change the settings, the library or the outbox of its user.
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
             os.environ[name] = home
+        warnings.filterwarnings("ignore", "System theme detection")  # nobody looks at it
         from napari_dante.ui.demo import run_headless
 
         _print_table(run_headless(out.resolve()))

@@ -249,6 +249,16 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         assert str(tmp_path) not in sentence, sentence
 
 
+def test_a_target_that_cannot_be_written_is_one_sentence(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for target in (tmp_path / "file" / "mask.nii.gz", tmp_path / "mask.txt"):
+        answer = dante("predict", files[0], "--model", model_file, "--out", target)
+        assert str(tmp_path) not in refused(answer)
+        assert not target.exists()
+
+
 def test_labels_without_a_trusted_slice_are_refused(
     dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
 ) -> None:

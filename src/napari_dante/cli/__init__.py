@@ -24,6 +24,13 @@ def run(arguments: Sequence[str]) -> int:
     except DanteError as error:
         complain(error)
         return 1
+    except OSError as error:
+        # The name of the file stays out of it: it may be that of a patient.
+        complain(DanteError(f"A file could not be read or written: {error.strerror}."))
+        return 1
+    except MemoryError:
+        complain(DanteError("There is not enough memory for this; close other programs."))
+        return 1
     except KeyboardInterrupt:
         return 130
     return status or 0

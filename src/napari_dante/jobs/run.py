@@ -93,9 +93,13 @@ class _Run:
         return read_model(self.job.base)
 
     @cached_property
+    def cases(self) -> list[CaseData]:
+        return self.job.cases()
+
+    @property
     def case(self) -> CaseData:
         """The first case: the one that is examined and shown."""
-        return self.job.case()
+        return self.cases[0]
 
     @cached_property
     def truth(self) -> NDArray[np.uint8]:
@@ -137,7 +141,7 @@ class _Run:
         )
 
     def _lesson(self, segmenter: Segmenter, monitor: Monitor, digest: str) -> Lesson:
-        first, *others = self.job.cases()
+        first, *others = self.cases
         grids = [self._grid(first, self.split.learn)]
         grids += [self._grid(case, np.flatnonzero(case.trusted).tolist()) for case in others]
 

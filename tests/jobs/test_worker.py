@@ -71,11 +71,12 @@ def test_export_and_import_bring_the_weights_back(
 ) -> None:
     packed, back = tmp_path / "tiny.model", tmp_path / "back.safetensors"
     assert isinstance(list(worker.run(Export(str(model_file), str(packed))))[-1], Finished)
-    events = list(worker.run(Import(str(packed), str(back), "tiny")))
+    events = list(worker.run(Import(str(packed), str(back), "tiny", "1700000000")))
     assert isinstance(events[-1], Finished)
     first, second = read_model(model_file), read_model(back)
     assert all(np.array_equal(first.weights[key], second.weights[key]) for key in first.weights)
     assert second.lineage.model_id == first.lineage.model_id
+    assert second.lineage.server_timestamp == "1700000000"
 
 
 def test_words_reach_a_running_lesson(

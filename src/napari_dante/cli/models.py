@@ -89,4 +89,4 @@ def import_model(options: Namespace) -> None:
     """Read a Dafne ``.model`` file without executing anything of it."""
     dafne = read_dafne(options.source)
     name = options.name or re.sub(r"[^A-Za-z0-9 ()-]+", "-", options.target.stem)
-    write_model(options.target, from_dafne(dafne, name))
+    write_model(options.target, from_dafne(dafne, name), half=False)

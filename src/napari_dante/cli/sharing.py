@@ -28,7 +28,7 @@ def pull(options: Namespace) -> None:
         timestamp = client.download(options.name, target)
         model = from_dafne(read_dafne(target), options.name)
     lineage = replace(model.lineage, server_timestamp=timestamp)
-    write_model(options.out, replace(model, lineage=lineage))
+    write_model(options.out, replace(model, lineage=lineage), half=False)
     say(f"{options.name}, version {timestamp} of the server.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,5 +90,7 @@ def _export(request: Export) -> Iterator[Event]:
 def _import(request: Import) -> Iterator[Event]:
     begin = time.monotonic()
     out = Path(request.out)
-    write_model(out, from_dafne(read_dafne(Path(request.source)), request.name))
+    model = from_dafne(read_dafne(Path(request.source)), request.name)
+    lineage = replace(model.lineage, server_timestamp=request.server_timestamp)
+    write_model(out, replace(model, lineage=lineage), half=False)
     yield Finished(out.name, time.monotonic() - begin)

@@ -119,7 +119,8 @@ def write_model(path: Path, model: Model, *, half: bool = True) -> None:
         What to write; the weights must be finite.
     half
         Store floating-point weights as float16, which halves the file; a weight beyond
-        its range is an error, not an infinity.
+        its range is an error, not an infinity. What comes from a server is stored whole,
+        because its masks must be the server's to the voxel.
 
     Raises
     ------

@@ -93,7 +93,13 @@ def test_spec_survives_json_and_refuses_nonsense(spec: ArchitectureSpec) -> None
         broken = {name: value for name, value in data.items() if name != key}
         with pytest.raises(ModelError):
             ArchitectureSpec.from_json(broken)
-    for change in ({"network": "eval"}, {"labels": []}, {"spacing": [0, 1, 1]}, {"patch": [1, 2]}):
+    for change in (
+        {"network": "eval"},
+        {"normalisation": "x"},
+        {"labels": []},
+        {"spacing": [0, 1, 1]},
+        {"patch": [1, 2]},
+    ):
         with pytest.raises(ModelError):
             ArchitectureSpec.from_json({**data, **change})
 

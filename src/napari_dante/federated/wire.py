@@ -6,7 +6,7 @@ The API key is here and nowhere else: no repr, log line or error text shows it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, Any, Literal
 
 import httpx
@@ -43,11 +43,10 @@ class Wire:
         self._base = base_url(url)
         # A proxy is for the world outside: a request to this computer never takes it.
         self._http = httpx.Client(timeout=timeout, trust_env=not is_loopback(self._base.host))
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._http.close)
             self.flavour: Flavour = self._probe()
-        except BaseException:
-            self._http.close()
-            raise
+            stack.pop_all()
 
     def __repr__(self) -> str:
         return f"Wire({str(self._base)!r})"

@@ -9,7 +9,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from napari_dante.errors import ModelError
-from napari_dante.files import atomic_path, sha256, write_text
+from napari_dante.files import atomic_path, write_text
 from napari_dante.model.file import Lineage, check_name, read_header
 from napari_dante.model.spec import ArchitectureSpec
 
@@ -100,14 +100,6 @@ class Library:
         if version not in self.versions(name):
             raise ModelError(f"This is not a version of the model '{name}'.")
         write_text(self._root / name / "current", version.name)
-
-    def find(self, digest: str) -> Path | None:
-        """Return the version whose file has this SHA-256, or None."""
-        for name in self.names():
-            for path in self.versions(name):
-                if sha256(path) == digest:
-                    return path
-        return None
 
     def _numbered(self, name: str) -> list[Path]:
         return sorted((self._root / name).glob("[0-9][0-9][0-9][0-9].safetensors"))

@@ -54,6 +54,8 @@ class ArchitectureSpec:
             raise ModelError(
                 f"This model uses the network '{self.network}', which is not supported.",
             )
+        if self.normalisation != "head":
+            raise ModelError("This model scales intensities in a way that is not known here.")
         if not self.labels:
             raise ModelError("This model names no structures, so it cannot be used.")
         names = [label.name for label in self.labels]

@@ -110,6 +110,16 @@ def test_one_request_at_a_time(
     assert not worker.busy
 
 
+def test_the_worker_is_free_when_it_says_the_last_word(
+    worker: Worker, tmp_path: Path, model_file: Path, ball: Ball
+) -> None:
+    save_array(tmp_path / "image.npy", ball[0])
+    request = Predict(str(tmp_path), str(model_file), (2.0, 2.0, 2.0))
+    first = worker.run(request)
+    assert any(isinstance(event, Finished) for event in first)
+    assert isinstance(list(worker.run(request))[-1], Finished)
+
+
 def test_killed_in_the_middle_it_is_an_event_and_the_job_goes_on(
     tmp_path: Path, model_file: Path, ball: Ball
 ) -> None:

@@ -76,6 +76,13 @@ class CorrectionRecord:
         return self._baseline.shape
 
     @property
+    def baseline(self) -> NDArray[Any]:
+        """What the model proposed, read-only."""
+        view = self._baseline.view()
+        view.flags.writeable = False
+        return view
+
+    @property
     def empty(self) -> bool:
         """Whether nothing was ever painted or approved."""
         return self._box is None and not self._digests
@@ -194,6 +201,14 @@ class CorrectionRecord:
             return Corrections(whole, data != self._baseline)
         box = self._dirty()
         return Corrections(box, (self._touched[box] != 0) & (data[box] != self._baseline[box]))
+
+    def changed(self, data: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return, per slice, whether any correction stands on it, from whatever view."""
+        found = self.corrections(data)
+        others = tuple(axis for axis in range(3) if axis != self._axis)
+        flags = np.zeros(self.size, dtype=np.bool_)
+        flags[found.box[self._axis]] = found.mask.any(axis=others)
+        return flags
 
     def free(self, data: NDArray[Any]) -> NDArray[np.bool_]:
         """Return where a model may write: uncorrected voxels of slices not to learn from."""

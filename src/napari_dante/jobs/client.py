@@ -108,13 +108,17 @@ class Worker:
         JobError
             If another request is still being answered.
         """
+        last: Event | None = None
         with self._alone() as process:
             self._send(request)
             for event in _events(process):
-                yield event
                 if isinstance(event, Finished | Failed):
-                    return
-            yield _death(process)
+                    last = event
+                    break
+                yield event
+            last = last or _death(process)
+        # Only now: who hears the last event may ask for the next thing at once.
+        yield last
 
     def control(self, word: Word) -> None:
         """Pause, resume, stop (keeping the best) or cancel the running request."""

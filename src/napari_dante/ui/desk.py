@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
+from napari_dante.corrections.journal import Saved
 from napari_dante.errors import DanteError, ModelError, SeriesChoice, VolumeError
 from napari_dante.jobs.events import Event
 from napari_dante.model.file import Lineage, read_header
@@ -18,6 +21,7 @@ from napari_dante.model.library import Library
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.ui import work
 from napari_dante.ui.engine import Engine
+from napari_dante.ui.keeper import find_saved
 from napari_dante.ui.layers import LayerData, grid_of
 from napari_dante.ui.readers import read_path
 from napari_dante.ui.session import Session, is_ours
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Desk", "Series"]
 
+SAVE_MS = 300
 Opened = tuple[LayerData, tuple[str, ...]]
 
 
@@ -55,6 +60,7 @@ class Desk(QObject):
     predicted = Signal()
     failed = Signal(str)
     notice = Signal(str)
+    _found = Signal(object, object)
 
     def __init__(
         self, viewer: Viewer, library: Library | None = None, parent: QObject | None = None
@@ -71,6 +77,15 @@ class Desk(QObject):
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self.changed)
+        self._saving = QTimer(self)
+        self._saving.setSingleShot(True)
+        self._saving.timeout.connect(self._save)
+        self._found.connect(self._offer)
+        sessions = self._sessions
+        self.destroyed.connect(lambda: _close(sessions))
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(lambda: _close(sessions))
         self.engine.changed.connect(self._later)
         self.engine.told.connect(self.told)
         self.engine.failed.connect(self._ended)
@@ -191,8 +206,41 @@ class Desk(QObject):
             )
         self._later()
         if is_ours(layer):
-            self.session = self._sessions[layer] = Session(self.viewer, layer, self._later)
+            session = Session(self.viewer, layer, self._corrected, self.failed.emit)
+            self.session = self._sessions[layer] = session
+            threading.Thread(target=self._look_for, args=(session,), daemon=True).start()
             self._later()
+
+    def _corrected(self) -> None:
+        """Save soon; strokes in quick succession are saved together."""
+        if not self._saving.isActive():
+            self._saving.start(SAVE_MS)
+        self._later()
+
+    def _save(self) -> None:
+        for session in self.sessions:
+            session.save()
+
+    def _look_for(self, session: Session) -> None:
+        """Look, beside the viewer, for corrections of this image that were saved before."""
+        found = find_saved(np.asarray(session.image.data))
+        if found is not None:
+            with suppress(RuntimeError):  # the panel was closed meanwhile
+                self._found.emit(session, found)
+
+    def _offer(self, session: Session, found: tuple[Path, Saved]) -> None:
+        if session.tracker is None:
+            session.saved = found
+            count = len(found[1].slices)
+            slices = "1 slice" if count == 1 else f"{count} slices"
+            self.notice.emit(f"{slices} of this image were corrected before: press Restore.")
+            self._later()
+
+    def restore(self) -> None:
+        """Go on with the corrections of the chosen image that were saved before."""
+        if self.session is not None and self.session.saved is not None:
+            self.session.restore()
+            self.predicted.emit()
 
     def _removed(self, event: Any) -> None:  # noqa: ANN401
         for session in self.sessions:
@@ -203,6 +251,11 @@ class Desk(QObject):
             gone.release()
             self.session = next(iter(self._sessions.values()), None)
         self._later()
+
+
+def _close(sessions: dict[Image, Session]) -> None:
+    for session in sessions.values():
+        session.release()
 
 
 def _opening(

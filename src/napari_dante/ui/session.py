@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
+from napari_dante.corrections.journal import Saved
 from napari_dante.jobs.folder import CaseData
 from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.ui.keeper import Keeper
 from napari_dante.ui.layers import grid_of, labels_kwargs
 from napari_dante.ui.states import SliceState
 from napari_dante.ui.tracker import Tracker
-from napari_dante.volume import Geometry, Label
+from napari_dante.volume import Geometry, Label, labels_from_json
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -41,18 +44,34 @@ class Session:
         An image of ours.
     on_change
         Called when a slice may have become edited or approved, or another one is shown.
+    on_failure
+        Called, from another thread, with a sentence when the journal cannot be written.
+
+    Attributes
+    ----------
+    saved
+        Corrections of this image that a journal kept from before, and its file.
     """
 
-    def __init__(self, viewer: ViewerModel, image: Image, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        on_change: Callable[[], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
         grid = grid_of(image.metadata)
         if grid is None:
             raise ValueError("not an image of ours")
         self.image = image
         self.geometry: Geometry = grid.geometry
         self.tracker: Tracker | None = None
+        self.saved: tuple[Path, Saved] | None = None
+        self._keeper: Keeper | None = None
         self._preview: Labels | None = None
         self._viewer = viewer
         self._on_change = on_change
+        self._on_failure = on_failure
 
     @property
     def labels(self) -> Labels | None:
@@ -100,14 +119,34 @@ class Session:
         if self.tracker is not None and self.names == {v: one.name for v, one in table.items()}:
             kept = int(self.tracker.record.trusted(self.tracker.layer.data).sum())
             self.tracker.propose(mask)
+            if self._keeper is not None:
+                self._keeper.renew()
             return kept
-        self.release()
-        kwargs = labels_kwargs(self.geometry, table, "Mask")
-        layer = self._viewer.add_labels(mask.copy(), **kwargs)
+        self.adopt(self._new_layer(mask.copy(), table))
+        return 0
+
+    def _new_layer(self, mask: NDArray[Any], table: dict[int, Label]) -> Labels:
+        layer = self._viewer.add_labels(mask, **labels_kwargs(self.geometry, table, "Mask"))
         layer.brush_size = 6
         layer.selected_label = 1
-        self.adopt(layer)
-        return 0
+        return layer
+
+    def restore(self) -> None:
+        """Go on with the corrections that a journal kept."""
+        if self.saved is None:
+            return
+        (path, saved), self.saved = self.saved, None
+        table = labels_from_json(saved.labels)
+        self.adopt(self._new_layer(saved.baseline.copy(), table))
+        if self.tracker is not None and self._keeper is not None:
+            self.tracker.restore(saved)
+            self._keeper.renew()
+            self._keeper.supersede(path)
+
+    def save(self) -> None:
+        """Let the journal take in what was corrected; returns at once."""
+        if self._keeper is not None:
+            self._keeper.note()
 
     def masks(self) -> list[Labels]:
         """Return the open masks on this image's grid that could be corrected."""
@@ -126,6 +165,10 @@ class Session:
         self.release()
         self._viewer.layers.selection.active = layer
         self.tracker = Tracker(self._viewer, layer, self._on_change)
+        grid = grid_of(layer.metadata)
+        table = (grid.labels if grid is not None else None) or {}
+        image = np.asarray(self.image.data)
+        self._keeper = Keeper(image, self.tracker, table, self._on_failure)
 
     def case(self) -> CaseData | None:
         """Return what can be learned from now, None while there is no proposal."""
@@ -167,6 +210,9 @@ class Session:
 
     def release(self) -> None:
         """Stop following the labels layer; it stays in the viewer."""
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
         if self.tracker is not None:
             self.tracker.detach()
             self.tracker = None

@@ -138,11 +138,15 @@ class PredictStep(QWidget):
         self.about = text(faint=True)
         self.predict = button("Predict", controller.predict, primary=True)
         self.adopt = button("Correct the open mask", controller.adopt)
+        self.restore = button("Restore", controller.restore)
         self.progress = ProgressRow()
         self.progress.cancelled.connect(controller.cancel)
         layout = QVBoxLayout(self)
         layout.setSpacing(6)
-        for widget in (self.model, self.about, self.predict, self.adopt, self.progress):
+        for widget in (
+            *(self.model, self.about, self.restore),
+            *(self.predict, self.adopt, self.progress),
+        ):
             layout.addWidget(widget)
 
     @property
@@ -165,6 +169,10 @@ class PredictStep(QWidget):
         session = controller.session
         fresh = session is not None and session.tracker is None and bool(session.masks())
         self.adopt.setVisible(fresh and not running)
+        saved = session.saved if session is not None and session.tracker is None else None
+        self.restore.setVisible(saved is not None and not running)
+        if saved is not None:
+            self.restore.setText(f"Restore {len(saved[1].slices)} corrected slices")
         free = controller.engine.task is None
         self.predict.setEnabled(
             free and controller.session is not None and controller.model is not None

@@ -11,6 +11,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_dante.corrections import CorrectionRecord
+from napari_dante.corrections.journal import Saved
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -137,6 +138,32 @@ class Tracker:
         self.record.rebase(self.layer.data, free, step=changed > 0)
         self._on_change()
         return changed
+
+    def restore(self, saved: Saved) -> None:
+        """Bring back what a journal tells, on a layer that holds the proposal untouched.
+
+        Parameters
+        ----------
+        saved
+            Its baseline is what the layer holds.
+        """
+        self.record.turn(saved.axis)
+        data = saved.data
+        along = [1, 1, 1]
+        along[saved.axis] = -1
+        edited = np.zeros(self.record.size, dtype=np.bool_)
+        edited[[entry.index for entry in saved.slices.values() if entry.edited]] = True
+        for on_axis in (True, False):
+            wanted = (edited == on_axis).reshape(along)
+            where = np.nonzero(wanted & (data != saved.baseline))
+            if len(where[0]):
+                with self._mute():
+                    self.layer.data_setitem(where, data[where])
+                self.record.note([(where, None, None)], on_axis=on_axis)
+        for entry in saved.slices.values():
+            if entry.approved:
+                self.record.approve(entry.index, self.layer.data)
+        self._on_change()
 
     @contextmanager
     def _mute(self) -> Iterator[None]:

@@ -1,0 +1,179 @@
+"""Keeps the journal of one mask, in a thread of its own. Qt-free."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_data_path
+
+from napari_dante.corrections.journal import Entry, Journal, Saved, read_journal, volume_key
+from napari_dante.errors import DanteError
+from napari_dante.files import write_bytes
+from napari_dante.ui.tracker import Tracker
+from napari_dante.volume import Label, labels_to_json
+
+__all__ = ["Keeper", "find_saved", "journal_folder"]
+
+_log = logging.getLogger("napari_dante")
+
+
+def journal_folder() -> Path:
+    """Return where journals are."""
+    return user_data_path("napari-dante") / "journal"
+
+
+@cache
+def _salt(folder: Path) -> bytes:
+    path = folder / "salt"
+    if not path.is_file():
+        write_bytes(path, os.urandom(32))
+    return path.read_bytes()
+
+
+def find_saved(image: NDArray[Any]) -> tuple[Path, Saved] | None:
+    """Return the newest journal of an image that holds corrections, None without one.
+
+    It takes as long as hashing the image does: call it beside the viewer.
+    """
+    folder = journal_folder()
+    if not folder.is_dir():
+        return None
+    key = volume_key(image, _salt(folder))
+    for path in sorted(folder.glob(f"{key}-*.journal"), reverse=True):
+        try:
+            saved = read_journal(path)
+        except DanteError as error:
+            _log.warning("A journal cannot be read: %s", error.detail)
+            continue
+        if saved.slices and saved.baseline.shape == image.shape:
+            return path, saved
+    return None
+
+
+class Keeper:
+    """Writes what a person corrects, a moment after they did.
+
+    Parameters
+    ----------
+    image
+        The image, which the journal is found by again.
+    tracker
+        Of the mask.
+    table
+        Name and colour per label value.
+    failed
+        Called, from another thread, with a sentence when the disk does not take it.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[Any],
+        tracker: Tracker,
+        table: Mapping[int, Label],
+        failed: Callable[[str], None],
+    ) -> None:
+        self._tracker = tracker
+        self._failed = failed
+        self._labels = labels_to_json(table)
+        self._written: dict[int, bytes] = {}
+        self._axis = tracker.record.axis
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dante-journal")
+        self._journal = self._thread.submit(self._open, image, self._state())
+
+    def note(self) -> None:
+        """Write what differs from what was written; returns at once."""
+        if self._axis != self._tracker.record.axis:
+            self.renew()
+            return
+        entries = self._changed()
+        if entries:
+            self._thread.submit(self._append, entries)
+
+    def renew(self) -> None:
+        """Write everything anew, after a model wrote another proposal."""
+        self._axis = self._tracker.record.axis
+        self._written.clear()
+        self._thread.submit(self._replace, self._state())
+
+    def supersede(self, older: Path) -> None:
+        """Remove the journal that this one was restored from, once this one is written."""
+        self._thread.submit(self._remove, older)
+
+    def close(self) -> None:
+        """Write what is left; a journal without corrections is removed."""
+        with suppress(RuntimeError):  # Python is ending and takes no more work
+            self.note()
+            self._thread.submit(self._tidy)
+        self._thread.shutdown(wait=True)
+
+    def _state(self) -> Saved:
+        slices = {entry.index: entry for entry in self._changed()}
+        return Saved(self._tracker.record.baseline.copy(), self._axis, self._labels, slices)
+
+    def _changed(self) -> list[Entry]:
+        """Return the slices that do not stand in the journal as they are now."""
+        record, data = self._tracker.record, self._tracker.layer.data
+        approved, edited, changed = record.approved(data), record.edited(data), record.changed(data)
+        standing = set(np.flatnonzero(approved | changed).tolist())
+        entries = []
+        for index in sorted(standing | self._written.keys()):
+            plane = np.array(np.take(data, index, self._axis))
+            entry = Entry(index, bool(edited[index]), bool(approved[index]), plane)
+            state = bytes([entry.edited, entry.approved]) + plane.tobytes()
+            if self._written.get(index) != state:
+                self._written[index] = state
+                entries.append(entry)
+        return entries
+
+    def _open(self, image: NDArray[Any], start: Saved) -> Journal | None:
+        folder = journal_folder()
+        with self._honestly():
+            name = f"{volume_key(image, _salt(folder))}-{time.time_ns()}.journal"
+            return Journal(folder / name, start)
+        return None
+
+    def _append(self, entries: list[Entry]) -> None:
+        journal = self._journal.result()
+        if journal is not None:
+            with self._honestly():
+                journal.append(entries)
+
+    def _replace(self, start: Saved) -> None:
+        journal = self._journal.result()
+        if journal is not None:
+            with self._honestly():
+                Journal(journal.path, start)
+
+    def _remove(self, older: Path) -> None:
+        if self._journal.result() is not None:
+            with self._honestly():
+                older.unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        journal = self._journal.result()
+        if journal is not None:
+            with self._honestly():
+                if not read_journal(journal.path).slices:
+                    journal.path.unlink()
+
+    @contextmanager
+    def _honestly(self) -> Iterator[None]:
+        """Say it when the disk does not take the journal, and go on."""
+        try:
+            yield
+        except OSError as error:
+            _log.error("The journal cannot be written: %s", error.strerror)
+            self._failed(
+                "Your corrections are not being saved, because the disk does not take them: "
+                "save the mask yourself."
+            )

@@ -74,9 +74,10 @@ def test_each_window_is_computed_once_whatever_batch_it_comes_in(
 
 def test_another_base_is_computed_anew_and_the_old_one_goes(body: Counted, tmp_path: Path) -> None:
     FeatureBank(body, tmp_path, BASE)(windows())
+    (tmp_path / "note.txt").touch()
     FeatureBank(body, tmp_path, OTHER)(windows())
     assert body.windows == 6
-    assert [path.name for path in tmp_path.iterdir()] == [OTHER]
+    assert {path.name for path in tmp_path.iterdir()} == {OTHER, "note.txt"}
 
 
 def test_the_limit_holds_over_runs_and_changes_no_number(body: Counted, tmp_path: Path) -> None:

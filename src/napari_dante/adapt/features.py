@@ -45,7 +45,7 @@ class FeatureBank(nn.Module):
         self.body = body
         self._folder = folder / base
         for other in folder.glob("*"):
-            if other.name != base:
+            if other.is_dir() and other.name != base:
                 shutil.rmtree(other)
         self._left = limit - sum(path.stat().st_size for path in self._folder.glob("*.npy"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from napari_dante.adapt.recipe import (
     RECIPES,
+    Adapter,
     GradualUnfreezing,
     LoRA,
     Training,
@@ -22,7 +24,9 @@ from napari_dante.errors import TeachError
 
 @given(st.sampled_from(list(RECIPES)), st.integers(1, 999), st.floats(1e-6, 1))
 def test_round_trip(method: str, steps: int, rate: float) -> None:
-    recipe = RECIPES[method](training=Training(steps=steps, learning_rate=rate))
+    defaults = RECIPES[method]().training
+    training = replace(defaults, steps=steps, learning_rate=rate)
+    recipe = RECIPES[method](training=training)
     assert recipe_from_json(json.loads(json.dumps(recipe_to_json(recipe)))) == recipe
 
 
@@ -30,6 +34,8 @@ def test_options_reach_the_method_and_the_training() -> None:
     recipe = recipe_with("lora", {"rank": "4", "train_norms": "false", "steps": "7"})
     assert recipe == LoRA(rank=4, train_norms=False, training=Training(steps=7))
     assert recipe_with("unfreeze", {"decay": "0.5"}) == GradualUnfreezing(decay=0.5)
+    probe = recipe_with("adapter", {"linear_probe": "true", "hidden": "4"})
+    assert probe == Adapter(hidden=4, linear_probe=True)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,9 @@ def test_options_reach_the_method_and_the_training() -> None:
         ("lora", {"steps": "-1"}),
         ("lora", {"device": "abacus"}),
         ("unfreeze", {"start": "2"}),
+        ("adapter", {"hidden": "0"}),
+        ("adapter", {"linear_probe": "maybe"}),
+        ("adapter", {"augmentation": "mild"}),
     ],
 )
 def test_nonsense_is_refused_in_one_sentence(method: str, options: dict[str, str]) -> None:

@@ -142,6 +142,21 @@ def teach(files: tuple[Path, Path], model: Path, out: Path, *more: object) -> li
     ]
 
 
+def test_teach_an_adapter(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    """What it writes is a model like any other, but not one for a Dafne file."""
+    out = tmp_path / "new.safetensors"
+    options = ["--slices", "6,8,12-16", "--axis", 1, "--recipe", "adapter", "--set", "hidden=5"]
+    options += ["--set", "steps=2", "--set", "linear_probe=false", "--out", out]
+    status, _, _ = dante("teach", "--model", model_file, "--case", *files, *options)
+    assert status == 0
+    assert read_header(out)[0].adapter == 5
+    assert dante("predict", files[0], "--model", out, "--out", tmp_path / "mask.nii.gz")[0] == 0
+    assert "adapter" in refused(dante("model", "export", out, tmp_path / "new.model"))
+    assert not (tmp_path / "new.model").exists()
+
+
 def test_teach_then_evaluate(
     dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
 ) -> None:
@@ -240,6 +255,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         refused(dante(*teach(files, fake, out))),
         refused(dante(*teach(files, model_file, out, "--recipe", "magic"))),
         refused(dante(*teach(files, model_file, out, "--set", "rank=-1"))),
+        refused(dante(*teach(files, model_file, out, "--recipe", "adapter"))),
         refused(dante(*teach(files, model_file, out, "--slices", "99"))),
         refused(dante("model", "import", fake, out)),
         refused(dante("run", tmp_path / "nowhere")),

@@ -39,6 +39,19 @@ def test_half_precision_is_stable_and_half_the_size(model: Model, tmp_path: Path
     assert once.stat().st_size < 0.8 * full.stat().st_size
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_every_weight_keeps_its_shape(model: Model, tmp_path: Path, half: bool) -> None:
+    """Batch normalisation counts in a number without axes."""
+    view = np.arange(12, dtype=np.float32).reshape(4, 3).T[::2]
+    weights = {"count": np.array(7), "view": view}
+    path = tmp_path / "shapes.safetensors"
+    write_model(path, replace(model, weights=weights), half=half)
+    read = read_model(path).weights
+    assert {key: value.shape for key, value in read.items()} == {"count": (), "view": (2, 4)}
+    assert read["count"] == 7
+    assert np.array_equal(read["view"], view)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
 def test_numbers_that_a_file_cannot_hold_are_refused(
     model: Model, tmp_path: Path, value: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from napari_dante.adapt.events import (
 )
 from napari_dante.adapt.loss import trusted_dice_ce
 from napari_dante.adapt.method import Plan, merged_weights, prepare
-from napari_dante.adapt.patches import Grid, PatchSampler
+from napari_dante.adapt.patches import Patch
 from napari_dante.adapt.recipe import Recipe
 from napari_dante.errors import TeachError
 from napari_dante.files import atomic_path
@@ -58,8 +58,10 @@ class Lesson:
         The base model's network on its device; it is changed in place.
     recipe
         How to adapt.
-    grids, patch
-        Cases on the network's grid; patch in voxels (z, y, x).
+    draw
+        Returns sample `number`, always the same for the same number.
+    forward
+        Gives the logits (batch, class, z, y, x) of a batch of samples.
     examine
         Returns Dice per structure on the exam slices; empty when there is no exam, then
         the last weights count as the best.
@@ -76,8 +78,8 @@ class Lesson:
         network: nn.Module,
         recipe: Recipe,
         *,
-        grids: Sequence[Grid],
-        patch: tuple[int, int, int],
+        draw: Callable[[int], Patch],
+        forward: Callable[[torch.Tensor], torch.Tensor],
         examine: Callable[[], Mapping[str, float]],
         save_best: Callable[[Mapping[str, torch.Tensor]], None],
         checkpoint: Path,
@@ -89,7 +91,8 @@ class Lesson:
         self._device = next(network.parameters()).device
         self._plan: Plan = prepare(network, recipe)
         self._training = training
-        self._sampler = PatchSampler(grids, patch, training.augmentation, training.seed)
+        self._draw = draw
+        self._forward = forward
         self._optimiser = torch.optim.AdamW(
             [{"params": group} for group in self._plan.groups],
             lr=training.learning_rate,
@@ -143,12 +146,12 @@ class Lesson:
         rate = self._rate(step)
         for index, group in enumerate(self._optimiser.param_groups):
             group["lr"] = rate * self._plan.factor(index, step)
-        patches = [self._sampler.draw(step * batch + index) for index in range(batch)]
+        patches = [self._draw(step * batch + index) for index in range(batch)]
         images = torch.stack([patch.image for patch in patches]).to(self._device)
         labels = torch.stack([patch.labels for patch in patches]).to(self._device)
         trusted = torch.stack([patch.trusted for patch in patches]).to(self._device)
         with autocast(self._device):
-            logits = self._network(images)
+            logits = self._forward(images)
         loss = trusted_dice_ce(logits, labels, trusted)
         if not torch.isfinite(loss):
             raise TeachError(
@@ -172,6 +175,7 @@ class Lesson:
 
     def _check(self) -> Iterator[LessonEvent]:
         scores = self._examine()
+        _normalise_with_stored_statistics(self._network)
         mean = sum(scores.values()) / len(scores) if scores else math.nan
         if scores:
             yield Validated(self._state.step, mean, scores)

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from napari_dante.adapt.lora import add_lora
-from napari_dante.adapt.recipe import GradualUnfreezing, LoRA, Recipe
+from napari_dante.adapt.recipe import Adapter, GradualUnfreezing, LoRA, Recipe
 from napari_dante.adapt.unfreezing import Schedule, stages
+from napari_dante.model.head import AdaptedNetwork, split_head
 
 __all__ = ["Plan", "merged_weights", "prepare"]
 
@@ -52,6 +53,8 @@ def prepare(network: nn.Module, recipe: Recipe) -> Plan:
     """Change `network` in place for `recipe` and return what to train."""
     if isinstance(recipe, LoRA):
         return _prepare_lora(network, recipe)
+    if isinstance(recipe, Adapter):
+        return _prepare_adapter(network, recipe)
     return _prepare_unfreezing(network, recipe)
 
 
@@ -61,6 +64,14 @@ def _prepare_lora(network: nn.Module, recipe: LoRA) -> Plan:
         known = {id(parameter) for parameter in network.parameters() if parameter.dim() > 1}
         trained += [p for p in network.parameters() if id(p) not in known]
     return Plan([trained], lambda group, step: 1.0)
+
+
+def _prepare_adapter(network: nn.Module, recipe: Adapter) -> Plan:
+    network.requires_grad_(requires_grad=False)
+    if recipe.linear_probe and isinstance(network, AdaptedNetwork):
+        network = network.base
+    _, head = split_head(network)
+    return Plan([list(head.parameters())], lambda group, step: 1.0)
 
 
 def _prepare_unfreezing(network: nn.Module, recipe: GradualUnfreezing) -> Plan:

@@ -44,7 +44,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Patch:
-    """A training sample: image (1, z, y, x), labels and trusted (z, y, x)."""
+    """A training sample: labels and trusted (z, y, x), and the image (1, z, y, x).
+
+    For a frozen network its features (channel, z', y', x') take the place of the image.
+    """
 
     image: torch.Tensor
     labels: torch.Tensor

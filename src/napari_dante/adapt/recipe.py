@@ -13,6 +13,7 @@ from napari_dante.errors import TeachError
 
 __all__ = [
     "RECIPES",
+    "Adapter",
     "GradualUnfreezing",
     "LoRA",
     "Recipe",
@@ -132,7 +133,41 @@ class GradualUnfreezing:
             raise TeachError("'start', 'full_at' and 'decay' must lie between zero and one.")
 
 
-Recipe = LoRA | GradualUnfreezing
+@dataclass(frozen=True)
+class Adapter:
+    """Leave the network as it is and train a small adapter before its head, and the head.
+
+    The black-box adapter of FSEFT (Silva-Rodríguez et al., Med. Image Anal. 2025). The
+    frozen network's features are computed once and stored, so that a step is cheap and
+    cannot be augmented. It corrects a mild drift of a structure that the model knows; it
+    cannot bring back what the frozen features do not show, as after a change of contrast.
+
+    Attributes
+    ----------
+    hidden
+        Channels inside a new adapter; a model that has one already keeps its width.
+    linear_probe
+        Train the head only; the result has the layout of the model that it came from.
+    """
+
+    method: ClassVar[str] = "adapter"
+    title: ClassVar[str] = "Black-box adapter"
+
+    hidden: int = 32
+    linear_probe: bool = False
+    training: Training = field(default_factory=lambda: Training(augmentation="none"))
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise TeachError("'hidden' must be greater than zero.")
+        if self.training.augmentation != "none":
+            raise TeachError(
+                "The black-box adapter learns from stored features, which cannot be "
+                "augmented: 'augmentation' must be none."
+            )
+
+
+Recipe = LoRA | GradualUnfreezing | Adapter
 RECIPES: dict[str, type[Recipe]] = {kind.method: kind for kind in get_args(Recipe)}
 
 

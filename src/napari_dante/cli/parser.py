@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from napari_dante.adapt.recipe import RECIPES
+
 __all__ = ["CaseOption", "build_parser", "parse_slices"]
 
 
@@ -169,8 +171,16 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
     )
     teach.add_argument("--axis", type=int, choices=(0, 1, 2), default=2)
     teach.add_argument("--series", help="id of one volume, as 'info' prints it")
-    teach.add_argument("--recipe", default="lora", help="lora or unfreeze")
-    teach.add_argument("--set", type=_key_value, action="append", default=[], metavar="KEY=VALUE")
+    teach.add_argument("--recipe", default="lora", help=", ".join(RECIPES))
+    teach.add_argument(
+        "--set",
+        type=_key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the recipe, such as steps=200, rank=8 (lora), hidden=16 or "
+        "linear_probe=true (adapter)",
+    )
     teach.add_argument("--exam-fraction", type=_fraction, default=0.3)
     teach.add_argument("--out", type=Path, required=True, help="new model, .safetensors")
     teach.add_argument("--job", type=Path, help="keep the job in this folder")

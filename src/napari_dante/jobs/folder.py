@@ -6,6 +6,7 @@
     base.safetensors    the model to adapt
     cases/0/            case.json, image.npy, labels.npy, trusted.npy
     events.jsonl        what happened
+    features/           what a frozen network makes of the images, to compute it once
     last.pt             to go on after an interruption
     best.safetensors    the adapted model
     before.npy          masks of the first case under the old and the new model
@@ -122,6 +123,11 @@ class JobFolder:
     def events(self) -> Path:
         """One JSON line for each event."""
         return self.path / "events.jsonl"
+
+    @property
+    def features(self) -> Path:
+        """Stored features of a frozen network; they can be deleted at any time."""
+        return self.path / "features"
 
     @property
     def last(self) -> Path:

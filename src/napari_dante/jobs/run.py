@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_dante.adapt.data import to_grid
 from napari_dante.adapt.events import Word
+from napari_dante.adapt.feed import Feed, feed, starting_model
 from napari_dante.adapt.loop import Lesson
 from napari_dante.adapt.monitor import Monitor
 from napari_dante.adapt.patches import Grid
@@ -93,6 +94,11 @@ class _Run:
         return read_model(self.job.base)
 
     @cached_property
+    def start(self) -> Model:
+        """The base as the recipe needs it; it predicts the same."""
+        return starting_model(self.base, self.recipe)
+
+    @cached_property
     def cases(self) -> list[CaseData]:
         return self.job.cases()
 
@@ -117,12 +123,13 @@ class _Run:
         begin = time.monotonic()
         digest = self.job.base_hash()
         device = choose_device(self.recipe.training.device)
-        segmenter = Segmenter(self.base, device)
+        segmenter = Segmenter(self.start, device)
         before = segmenter.predict(np.asarray(self.case.image), self.case.spacing)
         self.job.save_array("before.npy", before)
         monitor = Monitor(self._grid(self.case, self.split.exam), self.base.spec, self.case.axis)
-        scores = monitor.dice(segmenter.network)
-        lesson = self._lesson(segmenter, monitor, digest)
+        food = self._feed(segmenter, digest)
+        scores = monitor.dice(food.whole)
+        lesson = self._lesson(segmenter, food, monitor, digest)
         yield self._started(segmenter, lesson.trained, scores)
         yield from lesson.run()
         if not self.job.candidate.is_file():
@@ -140,20 +147,23 @@ class _Run:
             spec=self.base.spec,
         )
 
-    def _lesson(self, segmenter: Segmenter, monitor: Monitor, digest: str) -> Lesson:
+    def _feed(self, segmenter: Segmenter, digest: str) -> Feed:
         first, *others = self.cases
         grids = [self._grid(first, self.split.learn)]
         grids += [self._grid(case, np.flatnonzero(case.trusted).tolist()) for case in others]
+        patch = self.base.spec.patch
+        return feed(segmenter.network, self.recipe, grids, patch, self.job.features, digest)
 
+    def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor, digest: str) -> Lesson:
         def save(weights: Mapping[str, torch.Tensor]) -> None:
             self._write({key: value.numpy() for key, value in weights.items()}, digest, None)
 
         return Lesson(
             segmenter.network,
             self.recipe,
-            grids=grids,
-            patch=self.base.spec.patch,
-            examine=lambda: monitor.dice(segmenter.network),
+            draw=food.draw,
+            forward=food.forward,
+            examine=lambda: monitor.dice(food.whole),
             save_best=save,
             checkpoint=self.job.last,
             poll=self.poll,
@@ -164,7 +174,7 @@ class _Run:
             method=self.recipe.method,
             device=str(next(segmenter.network.parameters()).device),
             trained=trained,
-            parameters=sum(weight.size for weight in self.base.weights.values()),
+            parameters=sum(weight.size for weight in self.start.weights.values()),
             axis=self.case.axis,
             learn=self.split.learn,
             exam=self.split.exam,
@@ -177,7 +187,7 @@ class _Run:
         lineage = self.base.lineage.child(
             digest, recipe_to_json(self.recipe), exam.summary() if exam else None
         )
-        write_model(self.job.candidate, Model(self.base.spec, weights, lineage))
+        write_model(self.job.candidate, Model(self.start.spec, weights, lineage))
 
     def _finish(self, before: NDArray[np.uint8], device: torch.device, digest: str) -> None:
         """Examine the file that will be kept, not the network that was in memory."""

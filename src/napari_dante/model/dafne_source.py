@@ -28,8 +28,13 @@ def init_source(spec: ArchitectureSpec) -> str:
     Raises
     ------
     ModelError
-        If dafne-dl would change the text on loading.
+        If the network has an adapter, or dafne-dl would change the text on loading.
     """
+    if spec.adapter is not None:
+        raise ModelError(
+            "A model with a black-box adapter cannot be written as a Dafne model; "
+            "teach it with LoRA to share it."
+        )
     arguments = json.loads(json.dumps(dict(spec.arguments), allow_nan=False))
     return _safe(
         f"def napari_dante_init():\n"

@@ -129,9 +129,7 @@ def write_model(path: Path, model: Model, *, half: bool = True) -> None:
     """
     with np.errstate(over="ignore"):
         weights = {
-            key: np.ascontiguousarray(
-                value.astype(np.float16) if half and value.dtype.kind == "f" else value
-            )
+            key: value.astype(np.float16 if half and value.dtype.kind == "f" else value.dtype, "C")
             for key, value in model.weights.items()
         }
     bad = [key for key, value in weights.items() if not np.isfinite(value).all()]

@@ -7,6 +7,7 @@ from monai.networks import nets
 from torch import nn
 
 from napari_dante.errors import ModelError
+from napari_dante.model.head import AdaptedNetwork
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["build_network", "load_weights"]
@@ -18,10 +19,10 @@ def build_network(spec: ArchitectureSpec) -> nn.Module:
     Raises
     ------
     ModelError
-        If MONAI does not accept the arguments.
+        If MONAI does not accept the arguments, or the network takes no adapter.
     """
     try:
-        return getattr(nets, spec.network)(  # type: ignore[no-any-return]
+        network: nn.Module = getattr(nets, spec.network)(
             spatial_dims=3,
             in_channels=spec.in_channels,
             out_channels=spec.out_channels,
@@ -31,6 +32,7 @@ def build_network(spec: ArchitectureSpec) -> nn.Module:
         raise ModelError(
             "The network described in this model file cannot be built.", detail=repr(error)
         ) from error
+    return network if spec.adapter is None else AdaptedNetwork(network, spec.adapter)
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:

@@ -39,6 +39,9 @@ class ArchitectureSpec:
         of this size: with instance normalisation a larger window has other statistics.
     normalisation
         How intensities are scaled; see :mod:`napari_dante.model.inference`.
+    adapter
+        Width of the spatial adapter before the head, or None for the plain network; see
+        :class:`napari_dante.model.head.AdaptedNetwork`.
     """
 
     network: NetworkName
@@ -47,6 +50,7 @@ class ArchitectureSpec:
     spacing: tuple[float, float, float]
     patch: tuple[int, int, int]
     normalisation: Literal["head"] = "head"
+    adapter: int | None = None
     in_channels: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +67,8 @@ class ArchitectureSpec:
             raise ModelError("This model names the same structure twice.", detail=str(names))
         if not all(size > 0 for size in (*self.spacing, *self.patch)):
             raise ModelError("This model has an impossible voxel or patch size.")
+        if self.adapter is not None and self.adapter < 1:
+            raise ModelError("This model has an adapter of an impossible width.")
 
     @property
     def out_channels(self) -> int:
@@ -84,6 +90,8 @@ class ArchitectureSpec:
         """Return plain JSON data; :meth:`from_json` gives an equal spec back."""
         data = asdict(self)
         del data["in_channels"]
+        if self.adapter is None:
+            del data["adapter"]
         data["arguments"] = json.loads(json.dumps(dict(self.arguments)))
         return data
 
@@ -107,6 +115,7 @@ class ArchitectureSpec:
                 spacing=_triple(data["spacing"], float),
                 patch=_triple(data["patch"], int),
                 normalisation=data["normalisation"],
+                adapter=None if data.get("adapter") is None else int(data["adapter"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(

@@ -24,6 +24,8 @@ __all__ = ["ResultStep", "ShareStep", "TeachStep"]
 _WHAT = {
     "lora": "LoRA trains a small addition to every layer",
     "unfreeze": "Gradual unfreezing opens the model layer by layer",
+    "adapter": "The black-box adapter leaves the model as it is and corrects its last step: "
+    "quick, for small differences on a similar scan; the result cannot be shared",
 }
 
 

@@ -1,0 +1,93 @@
+"""What a recipe draws, and through which part of the network it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from napari_dante.adapt.features import FeatureBank
+from napari_dante.adapt.patches import Grid, Patch, PatchSampler
+from napari_dante.adapt.recipe import Adapter, Recipe
+from napari_dante.adapt.tiles import TileSampler
+from napari_dante.model.file import Model
+from napari_dante.model.head import split_head
+from napari_dante.model.network import build_network, load_weights
+
+__all__ = ["Feed", "feed", "starting_model"]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Samples and the way from them, and from an image, to logits.
+
+    Attributes
+    ----------
+    draw
+        Returns sample `number`.
+    forward
+        From a batch of samples to logits.
+    whole
+        From a batch of image windows to logits, with the weights of `forward`.
+    """
+
+    draw: Callable[[int], Patch]
+    forward: nn.Module
+    whole: nn.Module
+
+
+def feed(
+    network: nn.Module,
+    recipe: Recipe,
+    grids: Sequence[Grid],
+    patch: tuple[int, int, int],
+    features: Path,
+    base: str,
+) -> Feed:
+    """Return what `recipe` teaches `network` with.
+
+    Parameters
+    ----------
+    network
+        On its device.
+    recipe
+        Augmented patches through the network, or, for an adapter, stored features
+        through the end of it.
+    grids, patch
+        Cases on the network's grid; patch in voxels (z, y, x).
+    features, base
+        Folder for stored features, and SHA-256 of the model file that they belong to.
+    """
+    training = recipe.training
+    if not isinstance(recipe, Adapter):
+        sampler = PatchSampler(grids, patch, training.augmentation, training.seed)
+        return Feed(sampler.draw, network, network)
+    body, head = split_head(network)
+    bank = FeatureBank(body, features, base)
+    tiles = TileSampler(grids, patch, bank, training.seed)
+    return Feed(tiles.draw, head, nn.Sequential(bank, head))
+
+
+def starting_model(base: Model, recipe: Recipe) -> Model:
+    """Return the model that a lesson starts from: `base`, with an adapter if need be.
+
+    It predicts what `base` predicts.
+
+    Raises
+    ------
+    ModelError
+        If the network of `base` takes no adapter.
+    """
+    if not isinstance(recipe, Adapter) or recipe.linear_probe or base.spec.adapter is not None:
+        return base
+    spec = replace(base.spec, adapter=recipe.hidden)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.training.seed)
+        network = build_network(spec)
+    weights = {key: torch.from_numpy(value) for key, value in base.weights.items()}
+    load_weights(network.get_submodule("base"), weights)
+    state = {key: value.numpy() for key, value in network.state_dict().items()}
+    return Model(spec, state, base.lineage)

@@ -1,0 +1,106 @@
+"""Where a network's features end and its head begins, and an adapter between the two.
+
+A black-box adapter (Silva-Rodríguez et al., FSEFT, Med. Image Anal. 2025) leaves the
+network as it is and works on the features that its head reads.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from monai.networks import nets
+from torch import nn
+
+from napari_dante.errors import ModelError
+
+__all__ = ["AdaptedNetwork", "SpatialAdapter", "feature_channels", "split_head"]
+
+
+class SpatialAdapter(nn.Module):
+    """``x + conv3³(ReLU(conv3³(x)))`` without biases; at its start exactly ``x``.
+
+    Parameters
+    ----------
+    channels
+        Of the features (batch, channel, z, y, x).
+    hidden
+        Channels between the two convolutions.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv3d(channels, hidden, 3, padding=1, bias=False)
+        self.outer = nn.Conv3d(hidden, channels, 3, padding=1, bias=False)
+        nn.init.zeros_(self.outer.weight)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the adapted features, same shape."""
+        adapted: torch.Tensor = features + self.outer(torch.relu(self.inner(features)))
+        return adapted
+
+
+class AdaptedNetwork(nn.Module):
+    """A network with a spatial adapter before its head.
+
+    Parameters
+    ----------
+    base
+        A network whose head :func:`split_head` finds.
+    hidden
+        Width of the adapter.
+
+    Raises
+    ------
+    ModelError
+        If the head of `base` cannot be told apart.
+    """
+
+    def __init__(self, base: nn.Module, hidden: int) -> None:
+        super().__init__()
+        self.base = base
+        self.adapter = SpatialAdapter(feature_channels(base), hidden)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, class, z, y, x)."""
+        body, head = split_head(self)
+        logits: torch.Tensor = head(body(image))
+        return logits
+
+
+def split_head(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Return ``(body, head)``, sharing their weights with `network`.
+
+    ``head(body(image))`` is what `network` returns at prediction. The head is the last up
+    layer of a MONAI ``UNet``, the output block of a ``DynUNet``, the final convolution of
+    a ``SegResNet``; an adapter before it belongs to the head.
+
+    Raises
+    ------
+    ModelError
+        If `network` has no head of its own.
+    """
+    if isinstance(network, AdaptedNetwork):
+        body, head = split_head(network.base)
+        return body, nn.Sequential(network.adapter, head)
+    if isinstance(network, nets.UNet):
+        down, inner, up = cast("nn.Sequential", network.model)
+        return nn.Sequential(down, inner), up
+    if isinstance(network, nets.DynUNet):
+        return network.skip_layers, network.output_block
+    if isinstance(network, nets.SegResNet) and network.use_conv_final:
+        body = copy.copy(network)
+        body.use_conv_final = False
+        return body, network.conv_final
+    raise ModelError(
+        "The last layer of this model cannot be told apart, so it takes no adapter.",
+        detail=type(network).__name__,
+    )
+
+
+def feature_channels(network: nn.Module) -> int:
+    """Return how many channels the head of `network` reads."""
+    _, head = split_head(network)
+    layers = (m for m in head.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d))
+    return next(layers).in_channels

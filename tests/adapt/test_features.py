@@ -1,0 +1,118 @@
+"""Stored features are those that would be computed, and are computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from napari_dante.adapt.features import FeatureBank
+from napari_dante.errors import TeachError
+from napari_dante.model.head import split_head
+from napari_dante.model.inference import autocast
+from napari_dante.model.network import build_network
+from napari_dante.model.spec import ArchitectureSpec
+
+BASE, OTHER = "ab" * 32, "cd" * 32
+
+
+class Counted(nn.Module):
+    """Counts the windows that go through."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.windows = body, 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.windows += len(image)
+        features: torch.Tensor = self.body(image)
+        return features
+
+
+@pytest.fixture
+def network(spec: ArchitectureSpec) -> nn.Module:
+    torch.manual_seed(0)
+    return build_network(spec).eval()
+
+
+@pytest.fixture
+def body(network: nn.Module) -> Counted:
+    return Counted(split_head(network)[0])
+
+
+def windows(count: int = 3) -> torch.Tensor:
+    return torch.randn(count, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def test_stored_features_give_the_logits_of_the_network(
+    network: nn.Module, body: Counted, tmp_path: Path
+) -> None:
+    """float16 keeps 11 bits: logits of order one agree to 5e-3, computed alike."""
+    head = split_head(network)[1]
+    for _ in range(2):
+        bank = FeatureBank(body, tmp_path, BASE)
+        with torch.no_grad(), autocast(torch.device("cpu")):
+            logits, plain = head(bank(windows())).float(), network(windows()).float()
+        assert torch.allclose(logits, plain, atol=5e-3)
+        assert plain.std() > 0.05
+    assert body.windows == 3
+
+
+def test_each_window_is_computed_once_whatever_batch_it_comes_in(
+    body: Counted, tmp_path: Path
+) -> None:
+    first = FeatureBank(body, tmp_path, BASE)(windows())
+    again = FeatureBank(body, tmp_path, BASE)
+    singly = torch.cat([again(window[None]) for window in windows()])
+    assert torch.equal(first, singly)
+    assert body.windows == 3
+    again(windows() + 1e-3)
+    assert body.windows == 6
+
+
+def test_another_base_is_computed_anew_and_the_old_one_goes(body: Counted, tmp_path: Path) -> None:
+    FeatureBank(body, tmp_path, BASE)(windows())
+    (tmp_path / "note.txt").touch()
+    FeatureBank(body, tmp_path, OTHER)(windows())
+    assert body.windows == 6
+    assert {path.name for path in tmp_path.iterdir()} == {OTHER, "note.txt"}
+
+
+def test_the_limit_holds_over_runs_and_changes_no_number(body: Counted, tmp_path: Path) -> None:
+    whole = FeatureBank(body, tmp_path / "whole", BASE)(windows())
+    size = next((tmp_path / "whole" / BASE).iterdir()).stat().st_size
+    limit = 2 * size + 2048
+    for _ in range(2):
+        bank = FeatureBank(body, tmp_path / "small", BASE, limit)
+        assert torch.equal(bank(windows()), whole)
+        files = list((tmp_path / "small" / BASE).iterdir())
+        assert len(files) == 2
+        assert sum(path.stat().st_size for path in files) <= limit
+    assert body.windows == 3 + 3 + 1
+
+
+def test_a_damaged_file_is_computed_anew(body: Counted, tmp_path: Path) -> None:
+    whole = FeatureBank(body, tmp_path, BASE)(windows())
+    for path, keep in zip(sorted((tmp_path / BASE).iterdir()), (0, 40, 500), strict=True):
+        path.write_bytes(path.read_bytes()[:keep])
+    assert torch.equal(FeatureBank(body, tmp_path, BASE)(windows()), whole)
+    assert body.windows == 6
+    assert torch.equal(FeatureBank(body, tmp_path, BASE)(windows()), whole)
+    assert body.windows == 6
+
+
+def test_no_gradient_reaches_the_body_and_it_is_in_evaluation_mode(tmp_path: Path) -> None:
+    body = nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2)).train()
+    features = FeatureBank(body, tmp_path, BASE)(windows())
+    assert not features.requires_grad
+    assert torch.equal(body[1].running_mean, torch.zeros(2))
+
+
+def test_features_beyond_float16_are_refused(tmp_path: Path) -> None:
+    body = nn.Conv3d(1, 2, 1)
+    nn.init.constant_(body.weight, 1e6)
+    with pytest.raises(TeachError, match="too large"):
+        FeatureBank(body, tmp_path, BASE)(windows())
+    assert not list(tmp_path.rglob("*.npy"))

@@ -1,7 +1,7 @@
 """Teaching a T1 model the T2 of a head from five corrected slices.
 
 Real jobs in real job folders. All recipes take the same number of steps and look at the
-exam slices as often. Seconds are those of the training steps alone. Full fine-tuning is
+exam slices as often. Seconds are those of the steps and their checkpoints. Full fine-tuning is
 gradual unfreezing with everything open from the first step and one learning rate.
 """
 

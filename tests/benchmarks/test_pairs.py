@@ -22,7 +22,7 @@ def test_every_variant_takes_its_turn_in_every_round() -> None:
 
 
 def test_ratio_is_taken_within_the_round() -> None:
-    assert ratio([1.0, 10.0, 3.0], [2.0, 20.0, 6.0]) == 0.5
+    assert ratio([1.0, 10.0, 3.0], [2.0, 10.0, 12.0]) == 0.5
 
 
 def growth(megabytes: int) -> int:

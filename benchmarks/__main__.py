@@ -1,40 +1,59 @@
-"""``python -m benchmarks [--quick] [--out FILE]``: run everything, print JSON and a table."""
+"""``python -m benchmarks [--quick] [--only NAME ...] [--out FILE]``.
+
+Every benchmark runs in a process of its own; then come the figures as JSON, and a table.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import platform
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from benchmarks.pairs import Row, benchmark, fresh
+
+BENCHMARKS = ("window", "steps", "prediction", "teaching")
 
 
 def main() -> None:
     """Run the benchmarks in a home of their own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three rounds instead of nine")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, seeds and steps")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=BENCHMARKS)
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()
+    figures: dict[str, Any] = {"machine": _machine()}
+    rows: list[tuple[str, Row]] = []
     with tempfile.TemporaryDirectory() as home:
-        for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
-            os.environ[name] = home
-        from benchmarks import window
-
-        figures = {"window": window.run(Path(home) / "library", 3 if arguments.quick else 9, 4.0)}
-    print(json.dumps(figures, indent=1))
-    print(_table(figures["window"]))
+        for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+            os.environ[variable] = home
+        for name in arguments.only:
+            load = os.getloadavg()[0]
+            result = fresh(benchmark, name, quick=arguments.quick)
+            figures[name] = {**result.data, "load before": load}
+            rows += [(name, row) for row in result.rows]
+    text = json.dumps(figures, indent=1, ensure_ascii=False)
+    print(text)
+    print(_table(rows))
     if arguments.out:
-        arguments.out.write_text(json.dumps(figures, indent=1) + "\n")
+        arguments.out.write_text(text + "\n")
 
 
-def _table(found: dict[str, dict[str, float]]) -> str:
-    lines = ["| pauses of the window | p95 | max | worst |", "|---|---|---|---|"]
-    for state in ("paused", "training"):
-        row = found[state]
-        lines.append(
-            f"| lesson {state} | {row['p95_ms']:.0f} ms | {row['max_ms']:.0f} ms "
-            f"| {row['worst_ms']:.0f} ms |"
-        )
+def _machine() -> dict[str, Any]:
+    return {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        **{name: version(name) for name in ("torch", "monai", "napari-dante")},
+    }
+
+
+def _table(rows: list[tuple[str, Row]]) -> str:
+    lines = ["| benchmark | case | variant | figures |", "|---|---|---|---|"]
+    lines += [f"| {name} | {' | '.join(row)} |" for name, row in rows]
     return "\n".join(lines)
 
 

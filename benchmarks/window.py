@@ -7,12 +7,14 @@ person scrolls and paints ten times a second. Reported are the pauses of the eve
 from __future__ import annotations
 
 import statistics
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
 
+from benchmarks.pairs import Result, Row, rounds
 from napari_dante.adapt.recipe import LoRA, Training
 from napari_dante.model.library import Library
 from napari_dante.ui.app import window_with_panel
@@ -24,14 +26,30 @@ from napari_dante.ui.samples import sample_path
 __all__ = ["run"]
 
 
-def run(home: Path, rounds: int, seconds: float) -> dict[str, Any]:
+def run(quick: bool) -> Result:
+    """Measure the pauses of the window."""
+    with tempfile.TemporaryDirectory() as home:
+        found = pauses(Path(home), rounds(quick), 4.0)
+    rows = [
+        Row(
+            f"lesson {state}",
+            "pauses of the window",
+            f"p95 {found[state]['p95_ms']:.0f} ms, max {found[state]['max_ms']:.0f} ms, "
+            f"worst {found[state]['worst_ms']:.0f} ms",
+        )
+        for state in ("paused", "training")
+    ]
+    return Result(found, rows)
+
+
+def pauses(home: Path, count: int, seconds: float) -> dict[str, Any]:
     """Return the pauses in ms, paused and training, and their differences.
 
     Parameters
     ----------
     home
         Folder for the library.
-    rounds, seconds
+    count, seconds
         How many pairs of stretches, and how long each is.
     """
     viewer, dock = window_with_panel(Library(home))
@@ -63,7 +81,7 @@ def run(home: Path, rounds: int, seconds: float) -> dict[str, Any]:
     found: dict[str, list[list[int]]] = {"paused": [], "training": []}
 
     def measure() -> None:
-        for _ in range(rounds):
+        for _ in range(count):
             for state in found:
                 if (state == "paused") != controller.engine.paused:
                     controller.pause()

@@ -1,13 +1,14 @@
 """DICOM folders: which series are there, and one of them as a volume.
 
-Files are told by content, grouped by SeriesInstanceUID and sorted by position. A series
-is known to people by eight hexadecimal digits derived from its UID; the UID itself, file
-names and patient tags are never shown.
+Files are told by content, grouped by SeriesInstanceUID, divided into volumes and sorted by
+position. A series is known to people by eight hexadecimal digits derived from its UID; the
+UID itself, file names and patient tags are never shown.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from napari_dante.errors import SeriesChoice, VolumeError
 from napari_dante.volume.dicom_file import Header, read_header
 from napari_dante.volume.dicom_pixels import read_pixels
-from napari_dante.volume.dicom_slice import as_slice
+from napari_dante.volume.dicom_slice import Slice, as_slices
+from napari_dante.volume.dicom_split import Part, split
 from napari_dante.volume.dicom_stack import Stack, stack
 from napari_dante.volume.geometry import Geometry
 from napari_dante.volume.volume import Volume
@@ -51,7 +53,8 @@ class SeriesInfo:
     Parameters
     ----------
     id
-        Eight hexadecimal digits, the same wherever and whenever the series is read.
+        Eight hexadecimal digits, the same wherever and whenever the series is read; where
+        it holds several volumes, followed by what tells them apart, such as ``-te-4.6-ms``.
     description
         What the operator called it; for the screen only.
     modality
@@ -90,14 +93,20 @@ def scan_dicom(path: str | Path) -> DicomScan:
     """
     groups, refused = _group(_files(Path(path)))
     series, lost = [], _lost_files(len(refused))
-    for key, headers in groups.items():
+    for key, headers in sorted(groups.items()):
         try:
-            series.append(_info(key, headers, lost))
+            parts = split([one for header in headers for one in as_slices(header)])
         except VolumeError as error:
             refused.append(Refusal(_SERIES + key, error.sentence))
+            continue
+        for part in parts:
+            try:
+                series.append(_info(key, part, lost))
+            except VolumeError as error:
+                refused.append(Refusal(_SERIES + key + part.suffix, error.sentence))
     if not series and not refused:
         raise VolumeError("There are no DICOM images here.")
-    return DicomScan(sorted(series, key=lambda one: one.id), refused)
+    return DicomScan(series, refused)
 
 
 def read_dicom(path: str | Path, series: str | None = None) -> Volume:
@@ -162,10 +171,26 @@ def _lost_files(count: int) -> tuple[str, ...]:
     return (f"Files of the folder that cannot be read: {count}; this series may lack slices.",)
 
 
-def _info(key: str, headers: list[Header], notes: tuple[str, ...] = ()) -> SeriesInfo:
-    found = stack([as_slice(header) for header in headers])
-    first, problems = headers[0], found.problems + notes
-    return SeriesInfo(key, first.description, first.modality, found.geometry, problems, found)
+def _info(key: str, part: Part, lost: tuple[str, ...]) -> SeriesInfo:
+    found = stack(part.slices)
+    first = found.slices[0].header
+    description = ", ".join(filter(None, (first.description, part.words)))
+    problems = found.problems + _notes(part, first.modality) + lost
+    return SeriesInfo(
+        key + part.suffix, description, first.modality, found.geometry, problems, found
+    )
+
+
+def _notes(part: Part, modality: str) -> tuple[str, ...]:
+    notes: tuple[str, ...] = ()
+    if modality != "MR":
+        notes += (f"Its modality is {modality}, not MR; models for MR may fail on it.",)
+    if part.most > len(part.slices):
+        notes += (
+            f"Another volume of this series has {part.most} slices, this one "
+            f"{len(part.slices)}; slices may be missing at its ends.",
+        )
+    return notes
 
 
 def _choose(scan: DicomScan, wanted: str | None) -> SeriesInfo:
@@ -188,6 +213,11 @@ def _named(scan: DicomScan, wanted: str) -> SeriesInfo:
     for refusal in scan.refused:
         if refusal.what == _SERIES + wanted:
             raise VolumeError(refusal.why)
+    parts = [one.id for one in scan.series if one.id.startswith(f"{wanted}-")]
+    if parts:
+        raise SeriesChoice(
+            f"This series holds several volumes ({', '.join(parts)}); choose one of them.", parts
+        )
     known = ", ".join(one.id for one in scan.series) or "none that can be opened"
     raise VolumeError(f"There is no such series here; there is: {known}.")
 
@@ -207,7 +237,18 @@ def _values(found: Stack) -> NDArray[Any]:
     if scaled:
         kind = np.dtype(np.float32 if kind.itemsize <= 2 else np.float64)
     values = np.empty((len(slices), slices[0].rows, slices[0].columns), dtype=kind)
-    for target, one in zip(values, slices, strict=True):
-        pixels = read_pixels(one)
-        target[...] = pixels.astype(np.float64) * one.slope + one.intercept if scaled else pixels
+    for numbers in _by_file(slices):
+        wanted = [slices[number] for number in numbers]
+        for number, one, pixels in zip(numbers, wanted, read_pixels(wanted), strict=True):
+            values[number] = (
+                pixels.astype(np.float64) * one.slope + one.intercept if scaled else pixels
+            )
     return values.transpose(2, 1, 0)
+
+
+def _by_file(slices: Sequence[Slice]) -> list[list[int]]:
+    """Return the places in a stack of each file's slices, in the order of its frames."""
+    files: dict[Path, list[int]] = {}
+    for number, one in enumerate(slices):
+        files.setdefault(one.header.path, []).append(number)
+    return [sorted(numbers, key=lambda number: slices[number].frame) for numbers in files.values()]

@@ -28,6 +28,7 @@ from pydicom.uid import (
 )
 
 from napari_dante.errors import VolumeError
+from napari_dante.volume.dicom_frames import FRAME_TAGS
 
 __all__ = ["PIXEL_TAGS", "UNREADABLE", "Header", "is_dicom", "quietly", "read_header"]
 
@@ -44,17 +45,12 @@ PIXEL_TAGS = [
 ]
 _TAGS = [
     *PIXEL_TAGS,
+    *FRAME_TAGS,
     "SOPClassUID",
     "SeriesInstanceUID",
     "SeriesDescription",
     "Modality",
     "ImagesInAcquisition",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "RescaleSlope",
-    "RescaleIntercept",
 ]
 UNREADABLE = (
     InvalidDicomError,
@@ -72,6 +68,7 @@ UNREADABLE = (
     RuntimeError,
     MemoryError,
 )
+_MODALITIES = frozenset("MR CT PT NM US OT SC XA RF CR DX MG IO OCT RTDOSE RTIMAGE SEG".split())
 _DAMAGED = "The file is damaged or cut short; copy or export it again."
 
 
@@ -169,9 +166,15 @@ def _header(path: Path, tags: FileDataset, following: int) -> Header:
         tags,
         series=hashlib.sha256(uid.encode()).hexdigest()[:8],
         description=str(tags.get("SeriesDescription") or ""),
-        modality=str(tags.get("Modality") or "unknown"),
+        modality=_modality(tags),
         pixel_bytes=following - tag_length if measured else None,
     )
+
+
+def _modality(tags: FileDataset) -> str:
+    """Return the Modality where it is a code; other text might be anything."""
+    code = str(tags.get("Modality") or "")
+    return code if code in _MODALITIES else "unknown"
 
 
 def _set_syntax(tags: FileDataset) -> None:

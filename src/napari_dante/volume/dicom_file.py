@@ -68,7 +68,7 @@ UNREADABLE = (
     RuntimeError,
     MemoryError,
 )
-_MODALITIES = frozenset("MR CT PT NM US OT SC XA RF CR DX MG IO OCT RTDOSE RTIMAGE SEG".split())
+_MODALITIES = {"MR", "CT", "PT", "NM", "US", "OT", "SC", "XA", "RF", "CR", "DX", "MG", "RTDOSE"}
 _DAMAGED = "The file is damaged or cut short; copy or export it again."
 
 

@@ -157,7 +157,7 @@ def read_header(path: Path) -> Header | None:
 def _header(path: Path, tags: FileDataset, following: int) -> Header:
     uid = str(tags.get("SeriesInstanceUID") or "")
     if not uid:
-        raise VolumeError(_DAMAGED, "no SeriesInstanceUID")
+        raise VolumeError("The file does not say which series it belongs to.")
     syntax = UID(tags.file_meta.TransferSyntaxUID)
     measured = not (syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian)
     tag_length = 8 if syntax.is_implicit_VR else 12

@@ -20,6 +20,7 @@ _CODEC = (
     "The pixels are compressed in a way that needs one more package: pip install "
     '"napari-dante[dicom]".'
 )
+_UNKNOWN = "The pixels are packed in an unknown way; export the series uncompressed."
 
 
 def read_pixels(slices: Sequence[Slice]) -> Iterator[NDArray[Any]]:
@@ -51,7 +52,11 @@ def read_pixels(slices: Sequence[Slice]) -> Iterator[NDArray[Any]]:
 def _decoded(slices: Sequence[Slice]) -> Iterator[NDArray[Any]]:
     header = slices[0].header
     syntax = header.tags.file_meta.TransferSyntaxUID
-    if not get_decoder(syntax).is_available:
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise VolumeError(_UNKNOWN) from None
+    if not decoder.is_available:
         raise VolumeError(_CODEC)
     if int(header.tags.get("NumberOfFrames") or 1) > 1:
         # One picture at a time: the file is never in memory as a whole.

@@ -17,6 +17,8 @@ from napari_dante.volume.dicom_traits import Traits, traits, words_of
 
 __all__ = ["Slice", "as_slices"]
 
+# Decoders reserve what the header of a compressed picture claims before they see a pixel.
+_LARGEST_PICTURE = 1 << 26
 _CUT_SHORT = "An image is cut short; copy or export the series again."
 _BAD_TAG = "A tag of an image cannot be read; export the series again."
 
@@ -128,6 +130,8 @@ def _check_complete(header: Header, pictures: int) -> None:
     needed = int(tags.Rows) * int(tags.Columns) * int(tags.BitsAllocated) // 8 * pictures
     if header.pixel_bytes is not None and header.pixel_bytes < needed:
         raise VolumeError(_CUT_SHORT)
+    if header.pixel_bytes is None and int(tags.Rows) * int(tags.Columns) > _LARGEST_PICTURE:
+        raise VolumeError("Its compressed images state an impossible size.")
 
 
 def _slice(header: Header, number: int, placed: Mapping[str, Any]) -> Slice:

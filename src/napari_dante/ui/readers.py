@@ -21,12 +21,13 @@ __all__ = ["get_dicom_reader", "get_nifti_reader", "read_path"]
 Paths = str | Sequence[str]
 Reader = Callable[[Paths], list[LayerData]]
 
-_SUFFIXES = (".nii", ".nii.gz")
+_MAY_BE_LABELS = (".nii", ".nii.gz")
+_SUFFIXES = (*_MAY_BE_LABELS, ".hdr", ".img", ".img.gz", ".mgh", ".mgz")
 _LOOKED_AT = 50
 
 
 def get_nifti_reader(path: Paths) -> Reader | None:
-    """Return a reader for ``.nii`` and ``.nii.gz`` files."""
+    """Return a reader for NIfTI, Analyze and MGH files, told by their names."""
     if all(one.lower().endswith(_SUFFIXES) for one in _as_list(path)):
         return _read
     return None
@@ -50,7 +51,7 @@ def read_path(path: Path, series: str | None = None) -> tuple[LayerData, tuple[s
     VolumeError
         It cannot be opened, or holds several series and none was chosen.
     """
-    if path.is_file() and path.name.lower().endswith(_SUFFIXES) and _says_labels(path):
+    if path.is_file() and path.name.lower().endswith(_MAY_BE_LABELS) and _says_labels(path):
         labels = open_labels(path)
         return label_layer(labels), labels.problems
     volume = open_volume(path, series)

@@ -14,6 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from napari_dante.ui.layers import LayerData, image_layer, label_layer
 from napari_dante.volume import open_labels, open_volume
 from napari_dante.volume.dicom_file import is_dicom
+from napari_dante.volume.dicom_source import is_dicom_archive
 from napari_dante.volume.label_table import read_label_table
 
 __all__ = ["get_dicom_reader", "get_nifti_reader", "read_path"]
@@ -34,7 +35,7 @@ def get_nifti_reader(path: Paths) -> Reader | None:
 
 
 def get_dicom_reader(path: Paths) -> Reader | None:
-    """Return a reader for DICOM files and folders, told by their content."""
+    """Return a reader for DICOM files, folders and zip archives, told by their content."""
     return _read if all(_is_dicom(Path(one)) for one in _as_list(path)) else None
 
 
@@ -78,7 +79,7 @@ def _is_dicom(path: Path) -> bool:
         found = (Path(top) / name for top, _, names in os.walk(path) for name in sorted(names))
         return any(_is_dicom(one) for one in islice(found, _LOOKED_AT))
     try:
-        return path.is_file() and is_dicom(path)
+        return path.is_file() and (is_dicom(path) or is_dicom_archive(path))
     except OSError:
         return False
 

@@ -7,7 +7,6 @@ UID itself, file names and patient tags are never shown.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from napari_dante.errors import SeriesChoice, VolumeError
 from napari_dante.volume.dicom_file import Header, read_header
 from napari_dante.volume.dicom_pixels import read_pixels
 from napari_dante.volume.dicom_slice import Slice, as_slices
+from napari_dante.volume.dicom_source import dicom_files
 from napari_dante.volume.dicom_split import Part, split
 from napari_dante.volume.dicom_stack import Stack, stack
 from napari_dante.volume.geometry import Geometry
@@ -84,15 +84,23 @@ class DicomScan:
 def scan_dicom(path: str | Path) -> DicomScan:
     """Find the series in a folder and its subfolders; only headers are read.
 
-    A single file is a series of its own, of one slice.
+    The path may also be a zip archive, a DICOMDIR, or a single file.
 
     Raises
     ------
     VolumeError
         There is nothing at `path`, or no DICOM at all.
     """
-    groups, refused = _group(_files(Path(path)))
-    series, lost = [], _lost_files(len(refused))
+    with dicom_files(Path(path)) as (files, absent):
+        return _scan(files, absent)
+
+
+def _scan(files: list[Path], absent: int) -> DicomScan:
+    groups, refused = _group(files)
+    if absent:
+        why = f"{absent} files that the DICOMDIR lists are not here."
+        refused.append(Refusal("DICOMDIR", why))
+    series, lost = [], _lost_files(len(refused) - bool(absent) + absent)
     for key, headers in sorted(groups.items()):
         try:
             parts = split([one for header in headers for one in as_slices(header)])
@@ -110,7 +118,7 @@ def scan_dicom(path: str | Path) -> DicomScan:
 
 
 def read_dicom(path: str | Path, series: str | None = None) -> Volume:
-    """Read one series of a folder, or the one slice of a single file.
+    """Read one volume of a folder, a zip archive, a DICOMDIR or a single file.
 
     Stored pixels become values slice by slice (RescaleSlope, RescaleIntercept). Whole
     numbers stay whole numbers where no slice is scaled; otherwise values are float32
@@ -119,7 +127,7 @@ def read_dicom(path: str | Path, series: str | None = None) -> Volume:
     Parameters
     ----------
     path
-        A folder, or a file.
+        A folder, a file, a DICOMDIR or a zip archive.
     series
         The `SeriesInfo.id` to open; needed where there are several.
 
@@ -130,25 +138,17 @@ def read_dicom(path: str | Path, series: str | None = None) -> Volume:
     VolumeError
         There is none that can be opened, and the sentence says why.
     """
-    info = _choose(scan_dicom(path), series)
-    array = info.geometry.to_display(_values(info.stack))
+    with dicom_files(Path(path)) as (files, absent):
+        info = _choose(_scan(files, absent), series)
+        values = _values(info.stack)
     return Volume(
-        array,
+        info.geometry.to_display(values),
         info.geometry,
         modality=info.modality,
         name=f"{info.modality} {info.id}",
         source=Path(path),
         problems=info.problems,
     )
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise VolumeError("The file or folder does not exist.")
-    found = (Path(top) / name for top, _, names in os.walk(path) for name in names)
-    return sorted(one for one in found if one.is_file())
 
 
 def _group(files: list[Path]) -> tuple[dict[str, list[Header]], list[Refusal]]:

@@ -30,7 +30,15 @@ from pydicom.uid import (
 from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom_frames import FRAME_TAGS
 
-__all__ = ["PIXEL_TAGS", "UNREADABLE", "Header", "is_dicom", "quietly", "read_header"]
+__all__ = [
+    "PIXEL_TAGS",
+    "UNREADABLE",
+    "Header",
+    "is_dicom",
+    "quietly",
+    "read_header",
+    "starts_like_dicom",
+]
 
 PIXEL_TAGS = [
     "Rows",
@@ -118,6 +126,11 @@ def is_dicom(path: Path) -> bool:
     """Whether the content of a file is DICOM, with or without the Part 10 preamble."""
     with path.open("rb") as stream:
         start = stream.read(132)
+    return starts_like_dicom(start)
+
+
+def starts_like_dicom(start: bytes) -> bool:
+    """Whether the first 132 bytes of a file are those of DICOM."""
     return start[128:] == b"DICM" or _starts_with_a_tag(start)
 
 

@@ -1,4 +1,4 @@
-"""One door for every image: NIfTI, a DICOM file or a DICOM folder, told by content."""
+"""One door for every image: NIfTI and its kin or DICOM, told by content."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom import Refusal, read_dicom, scan_dicom
 from napari_dante.volume.dicom_file import is_dicom
+from napari_dante.volume.dicom_source import is_archive
 from napari_dante.volume.geometry import Geometry
 from napari_dante.volume.nifti import read_nifti, read_nifti_labels
 from napari_dante.volume.nifti_file import stored_header
@@ -63,7 +64,7 @@ def describe(path: str | Path) -> Description:
     if not _is_dicom(place):
         return Description(_nifti_volumes(place), [])
     scan = scan_dicom(place)
-    if not scan.series and place.is_file():
+    if not scan.series and len(scan.refused) == 1 and place.is_file():
         raise VolumeError(scan.refused[0].why)
     found = [
         _info(one.id, one.description, one.modality, one.geometry, one.problems)
@@ -78,7 +79,7 @@ def open_volume(path: str | Path, series: str | None = None) -> Volume:
     Parameters
     ----------
     path
-        A NIfTI, Analyze or MGH file, a DICOM file or a folder of DICOM files.
+        A NIfTI, Analyze or MGH file, or DICOM: a file, a folder, a DICOMDIR, a zip archive.
     series
         An id that `describe` gave; needed where there are several.
 
@@ -129,9 +130,9 @@ def _nifti_volumes(path: Path) -> list[VolumeInfo]:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a path is for the DICOM reader: a folder always is."""
+    """Whether a path is for the DICOM reader: a folder and a zip archive always are."""
     try:
-        return path.is_dir() or is_dicom(path)
+        return path.is_dir() or is_dicom(path) or is_archive(path)
     except FileNotFoundError:
         raise VolumeError("The file or folder does not exist.") from None
     except PermissionError:

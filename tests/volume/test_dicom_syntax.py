@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +137,24 @@ def video(path: Path) -> None:
     dataset.PixelData = encapsulate([bytes(60)])
     dataset["PixelData"].is_undefined_length = True
     dataset.save_as(path)
+
+
+def test_a_deflated_bomb_is_not_inflated(tmp_path: Path) -> None:
+    (path, *_) = write_series(tmp_path, content("u2"), OBLIQUE)
+    repack(path, DeflatedExplicitVRLittleEndian)
+    whole = path.read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    pack = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    body = [pack.compress(zlib.decompress(whole[start:], -zlib.MAX_WBITS))]
+    body += [pack.compress(bytes(1 << 24)) for _ in range(40)]
+    path.write_bytes(whole[:start] + b"".join(body) + pack.flush())
+    tracemalloc.start()
+    try:
+        with pytest.raises(VolumeError, match="beyond all bounds"):
+            read_dicom(path)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
 
 
 def huge(path: Path) -> None:

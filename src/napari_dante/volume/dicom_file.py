@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import dcmread
 from pydicom.config import disable_value_validation
@@ -77,6 +78,8 @@ UNREADABLE = (
     MemoryError,
 )
 _MODALITIES = {"MR", "CT", "PT", "NM", "US", "OT", "SC", "XA", "RF", "CR", "DX", "MG", "RTDOSE"}
+_META_BYTES = 2048
+_MOST_INFLATED = 512 << 20
 _DAMAGED = "The file is damaged or cut short; copy or export it again."
 
 
@@ -155,6 +158,7 @@ def read_header(path: Path) -> Header | None:
         if not is_dicom(path):
             return None
         with quietly(), path.open("rb") as stream:
+            _check_inflated(stream)
             tags = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             following = path.stat().st_size - stream.tell()
             _set_syntax(tags)
@@ -165,6 +169,24 @@ def read_header(path: Path) -> Header | None:
         raise VolumeError("You may not read this file.") from None
     except UNREADABLE as error:
         raise VolumeError(_DAMAGED, type(error).__name__) from None
+
+
+def _check_inflated(stream: BinaryIO) -> None:
+    """Refuse a deflated file that would grow beyond all bounds, before it is inflated."""
+    start = stream.read(_META_BYTES)
+    stream.seek(0)
+    if DeflatedExplicitVRLittleEndian.encode() not in start:
+        return
+    # The group length (0002,0000) says where the deflated part begins.
+    stream.seek(144 + int.from_bytes(start[140:144], "little"))
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while piece := inflate.unconsumed_tail or stream.read(1 << 16):
+        size += len(inflate.decompress(piece, 1 << 20))
+        if size > _MOST_INFLATED:
+            raise VolumeError("The file would grow beyond all bounds; it was not unpacked.")
+        if inflate.eof:
+            break
+    stream.seek(0)
 
 
 def _header(path: Path, tags: FileDataset, following: int) -> Header:

@@ -130,10 +130,10 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, left:
 def _is_dicomdir(path: Path) -> bool:
     try:
         with quietly():
-            meta = read_file_meta_info(path)
+            kind = read_file_meta_info(path).get("MediaStorageSOPClassUID")
     except UNREADABLE:
         return False
-    return bool(meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
+    return bool(kind == MediaStorageDirectoryStorage)
 
 
 def _listed(path: Path) -> Files:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ _BROKEN = (
     zlib.error,
     ImageFileError,
     HeaderDataError,
+    MGHError,
 )
 
 
@@ -117,7 +119,8 @@ def read_stored(path: Path, series: str | None = None) -> Stored:
 def _told() -> Iterator[None]:
     """Turn what goes wrong with a file into a sentence."""
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except FileNotFoundError:
         raise VolumeError("The file does not exist.") from None
     except IsADirectoryError:

@@ -248,6 +248,7 @@ def test_slanted_slices_open_with_their_true_affine_and_a_note(tmp_path: Path) -
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "impossible orientation"),
         ({"ImageOrientationPatient": [1, 0, 0]}, "cannot be read"),
         ({"RescaleSlope": 0}, "slope of zero"),
+        ({"RescaleSlope": 1e30}, "impossible rescaling"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "colour"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour"),
         ({"NumberOfFrames": 4}, "multi-frame"),

@@ -229,6 +229,11 @@ def test_a_stated_gap_that_is_not_that_of_the_positions_is_reported(tmp_path: Pa
     assert "spacing between slices of 5.61 mm, but the slices lie 3.3 mm apart" in note
     (note,) = problems("thickness", SpacingBetweenSlices=None, SliceThickness=2.64)
     assert "slice thickness of 2.64 mm" in note
+    slanted = AXIAL.copy()
+    slanted[1, 2] = 0.6
+    write_series(tmp_path / "slanted", content(1), slanted)
+    (note,) = read_dicom(tmp_path / "slanted").problems
+    assert "slanted" in note
     assert problems("a real gap between slices", SliceThickness=2.64) == ()
 
 

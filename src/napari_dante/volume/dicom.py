@@ -201,7 +201,7 @@ def _choose(scan: DicomScan, wanted: str | None) -> SeriesInfo:
         raise VolumeError(_nothing_opens(scan.refused))
     if len(ids) > 1:
         raise SeriesChoice(
-            f"There are {len(ids)} series here ({', '.join(ids)}); choose one of them.", ids
+            f"There are {len(ids)} volumes here ({', '.join(ids)}); choose one of them.", ids
         )
     return scan.series[0]
 

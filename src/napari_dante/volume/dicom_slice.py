@@ -19,6 +19,8 @@ __all__ = ["Slice", "as_slices"]
 
 # Decoders reserve what the header of a compressed picture claims before they see a pixel.
 _LARGEST_PICTURE = 1 << 26
+# With pixels of 32 bits, values stay within float32.
+_LARGEST_SCALING = 1e28
 _CUT_SHORT = "An image is cut short; copy or export the series again."
 _BAD_TAG = "A tag of an image cannot be read; export the series again."
 
@@ -176,6 +178,8 @@ def _scaling(placed: Mapping[str, Any]) -> tuple[float, float]:
     slope, intercept = _numbers(stated, 2).tolist()
     if slope == 0:
         raise VolumeError("Its images state a rescale slope of zero.")
+    if max(abs(slope), abs(intercept)) > _LARGEST_SCALING:
+        raise VolumeError("Its images state an impossible rescaling.")
     return slope, intercept
 
 

@@ -55,7 +55,7 @@ def stack(slices: Sequence[Slice]) -> Stack:
     else:
         _check_gaps(offsets[order])
         step, tilted = _step(ordered)
-        problems += tilted + _stated_otherwise(first, float(step @ first.normal))
+        problems += tilted + _stated_otherwise(first, step)
     affine = np.eye(4)
     affine[:3, 0] = first.along_row * first.spacing[1]
     affine[:3, 1] = first.along_column * first.spacing[0]
@@ -126,15 +126,17 @@ def _step(ordered: tuple[Slice, ...]) -> tuple[NDArray[np.float64], tuple[str, .
     return step, (f"The slices are slanted by {angle:.1f} degrees; they are shown straight.",)
 
 
-def _stated_otherwise(one: Slice, gap: float) -> tuple[str, ...]:
+def _stated_otherwise(one: Slice, step: NDArray[np.float64]) -> tuple[str, ...]:
     """Return a note where the header's distance between slices is not that of positions."""
+    gap, length = float(step @ one.normal), float(np.linalg.norm(step))
     tolerance = max(SAME_PLACE_MM, _GAP_TOLERANCE * gap)
     for stated, what in (
         (one.stated_gap, "spacing between slices"),
         (one.thickness, "slice thickness"),
     ):
         if stated > 0:
-            if abs(stated - gap) <= tolerance:
+            # Slanted slices have two distances, and either may be meant.
+            if min(abs(stated - gap), abs(stated - length)) <= tolerance:
                 return ()
             return (
                 f"The header states a {what} of {stated:.3g} mm, but the slices lie {gap:.3g} mm "

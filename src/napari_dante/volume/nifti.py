@@ -137,7 +137,8 @@ def _scaled(stored: Stored) -> NDArray[Any]:
     kind = np.float32 if raw.dtype.itemsize <= 2 or raw.dtype == np.float32 else np.float64
     values = np.empty(raw.shape, dtype=kind, order="F")
     for k in range(raw.shape[2]):
-        values[:, :, k] = raw[:, :, k].astype(np.float64) * slope + intercept
+        with np.errstate(over="ignore", invalid="ignore"):
+            values[:, :, k] = raw[:, :, k].astype(np.float64) * slope + intercept
     return values
 
 

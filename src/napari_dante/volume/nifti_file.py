@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,7 +120,8 @@ def read_stored(path: Path, series: str | None = None) -> Stored:
 def _told() -> Iterator[None]:
     """Turn what goes wrong with a file into a sentence."""
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     except FileNotFoundError:
         raise VolumeError("The file does not exist.") from None

@@ -369,6 +369,8 @@ def test_nothing_of_the_patient_or_the_place_is_told(
         "InstitutionName": CANARY,
         "StudyDescription": CANARY,
         "ProtocolName": CANARY,
+        "SequenceName": CANARY,
+        "ImageType": ["ORIGINAL", "PRIMARY", CANARY],
     }
     paths = write_series(folder, noise(), AXIAL, description=f"{CANARY} t1", tags=tags)
     volume = read_dicom(folder)

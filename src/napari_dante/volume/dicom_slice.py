@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ class Slice:
     stated_gap: float
     announced: int
     inverted: bool
-    traits: Traits
+    traits: Traits = field(repr=False)
 
     @property
     def normal(self) -> NDArray[np.float64]:

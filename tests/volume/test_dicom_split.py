@@ -152,6 +152,36 @@ def test_what_changes_from_slice_to_slice_divides_nothing(tmp_path: Path) -> Non
     np.testing.assert_array_equal(stored(tmp_path, one), content(1))
 
 
+@pytest.mark.parametrize("values", [2, 4])
+def test_copies_are_not_taken_apart_by_what_changes_between_slices(
+    tmp_path: Path, values: int
+) -> None:
+    """No division may leave every second or fourth slice as a volume of its own."""
+    for copy in (0, 1):
+        paths = write_series(tmp_path / str(copy), content(1, (5, 4, 16)), AXIAL, uid=UID)
+        for k, path in enumerate(paths):
+            dataset = pydicom.dcmread(path)
+            odd = k % 2
+            dataset.AcquisitionNumber = (k + copy * (1 - odd)) % values
+            dataset.FlipAngle = (k // 4 + copy * odd) % values
+            dataset.save_as(path)
+    scan = scan_dicom(tmp_path)
+    assert scan.series == []
+    assert "Every slice position is there 2 times" in scan.refused[0].why
+
+
+def test_one_copied_slice_refuses_only_its_own_time_point(tmp_path: Path) -> None:
+    for point in (1, 2, 3):
+        tags = {"TemporalPositionIdentifier": point}
+        paths = write_series(tmp_path / str(point), content(point), AXIAL, uid=UID, tags=tags)
+    (tmp_path / "copy").write_bytes(paths[2].read_bytes())
+    scan = scan_dicom(tmp_path)
+    assert [one.description for one in scan.series] == ["t1, time point 1", "t1, time point 2"]
+    (refusal,) = scan.refused
+    assert refusal.what.endswith("time-point-3")
+    assert "is there 2 times" in refusal.why
+
+
 def test_an_echo_that_lacks_a_slice_is_refused_and_the_others_open(tmp_path: Path) -> None:
     for echo in (1, 2, 3):
         skip = [2] if echo == 2 else [5] if echo == 3 else []

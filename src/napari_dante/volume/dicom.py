@@ -247,8 +247,8 @@ def _values(found: Stack) -> NDArray[Any]:
 
 
 def _by_file(slices: Sequence[Slice]) -> list[list[int]]:
-    """Return the places in a stack of each file's slices, in the order of its frames."""
+    """Return the places in a stack of each file's slices."""
     files: dict[Path, list[int]] = {}
     for number, one in enumerate(slices):
         files.setdefault(one.header.path, []).append(number)
-    return [sorted(numbers, key=lambda number: slices[number].frame) for numbers in files.values()]
+    return list(files.values())

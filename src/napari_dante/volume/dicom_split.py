@@ -138,8 +138,8 @@ def _columns(slices: Sequence[Slice], places: NDArray[np.int64]) -> dict[str, li
     columns = {name: [one.traits[name] for one in slices] for name in WHERE_REPEATED}
     if len(set(columns["trigger"])) > times:
         columns["phase"] = _phases(columns.pop("trigger"), places)
-    # A trait with far more values than there are repeats would leave loose slices.
-    return {name: values for name, values in columns.items() if 1 < len(set(values)) <= 2 * times}
+    # A trait with more values than there are repeats would leave loose slices.
+    return {name: values for name, values in columns.items() if 1 < len(set(values)) <= times}
 
 
 def _phases(triggers: Sequence[Value], places: NDArray[np.int64]) -> list[Value]:
@@ -159,18 +159,23 @@ def _phases(triggers: Sequence[Value], places: NDArray[np.int64]) -> list[Value]
 
 
 def _fewest(columns: dict[str, list[Value]], places: NDArray[np.int64]) -> tuple[str, ...]:
-    """Return the traits that leave the fewest repeated positions in the fewest parts."""
+    """Return the traits that undo every repeat that can be undone, in the fewest parts.
+
+    None where that takes more parts than there are repeats: parts that share the positions
+    between them would look like volumes with wide gaps.
+    """
     times = int(np.bincount(places).max())
+    if times == 1:
+        return ()
+    everything = set(zip(*columns.values(), places.tolist(), strict=True))
     best: tuple[str, ...] = ()
-    score = (len(places) - len(set(places.tolist())), 1)
-    if not score[0]:
-        return best
+    score = (len(places) - len(everything), times + 1)
     for size in range(1, len(columns) + 1):
         for names in combinations(columns, size):
             keys = list(zip(*(columns[name] for name in names), strict=True))
             parts = len(set(keys))
             repeats = len(keys) - len(set(zip(keys, places.tolist(), strict=True)))
-            if parts <= 2 * times and (repeats, parts) < score:
+            if (repeats, parts) < score:
                 best, score = names, (repeats, parts)
     return best
 

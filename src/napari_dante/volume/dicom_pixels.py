@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import RLELossless
 
 from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom_file import PIXEL_TAGS, UNREADABLE, quietly
@@ -58,10 +59,13 @@ def _decoded(slices: Sequence[Slice]) -> Iterator[NDArray[Any]]:
         raise VolumeError(_UNKNOWN) from None
     if not decoder.is_available:
         raise VolumeError(_CODEC)
+    # The other RLE decoder (pylibjpeg-rle) panics past every `except` on damaged data.
+    plugin = "pydicom" if syntax == RLELossless else ""
     if int(header.tags.get("NumberOfFrames") or 1) > 1:
         # One picture at a time: the file is never in memory as a whole.
-        yield from iter_pixels(header.path, indices=[one.frame for one in slices])
+        wanted = [one.frame for one in slices]
+        yield from iter_pixels(header.path, indices=wanted, decoding_plugin=plugin)
         return
     tags = dcmread(header.path, force=True, specific_tags=[*PIXEL_TAGS, "PixelData"])
     tags.file_meta.TransferSyntaxUID = syntax
-    yield tags.pixel_array
+    yield from iter_pixels(tags, decoding_plugin=plugin)

@@ -80,9 +80,9 @@ def slice_dataset(
     dataset.ImagePositionPatient = [_ds(v) for v in lps[:3, :3] @ (0, 0, k) + lps[:3, 3]]
     dataset.ImageOrientationPatient = [_ds(v) for v in directions[:, :2].T.ravel()]
     dataset.PixelSpacing = [_ds(spacing[1]), _ds(spacing[0])]
-    # Deliberately not the gap: readers must not use them.
+    # Deliberately not the gap: readers must not use it.
     dataset.SliceThickness = _ds(spacing[2] * 0.8)
-    dataset.SpacingBetweenSlices = _ds(spacing[2] * 1.7)
+    dataset.SpacingBetweenSlices = _ds(spacing[2])
     dataset.Columns, dataset.Rows = pixels_ij.shape
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"

@@ -239,12 +239,6 @@ def test_nifti_2_and_a_wrong_ending_are_read(tmp_path: Path) -> None:
     assert volume.geometry.orientation == "LSA"
 
 
-def test_a_split_nifti_is_refused(tmp_path: Path) -> None:
-    nib.Nifti1Pair(ramp((3, 4, 5)), np.eye(4)).to_filename(tmp_path / "a.hdr")
-    with pytest.raises(VolumeError, match="single"):
-        read_nifti(tmp_path / "a.hdr")
-
-
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_a_file_cut_anywhere_is_refused_in_one_sentence(tmp_path: Path, ending: str) -> None:
     whole = save(tmp_path / f"a{ending}", ramp((8, 9, 10)), np.eye(4)).read_bytes()

@@ -120,7 +120,7 @@ class Desk(QObject):
     def _opened(self, found: Opened | Series) -> None:
         if isinstance(found, Series):
             self.series = found
-            self.notice.emit(f"There are {len(found.volumes)} series in this folder: choose one.")
+            self.notice.emit(f"There are {len(found.volumes)} volumes here: choose one.")
             return
         layer, problems = found
         data, kwargs, kind = layer

@@ -14,6 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from napari_dante.ui.layers import LayerData, image_layer, label_layer
 from napari_dante.volume import open_labels, open_volume
 from napari_dante.volume.dicom_file import is_dicom
+from napari_dante.volume.dicom_source import is_dicom_archive
 from napari_dante.volume.label_table import read_label_table
 
 __all__ = ["get_dicom_reader", "get_nifti_reader", "read_path"]
@@ -21,19 +22,20 @@ __all__ = ["get_dicom_reader", "get_nifti_reader", "read_path"]
 Paths = str | Sequence[str]
 Reader = Callable[[Paths], list[LayerData]]
 
-_SUFFIXES = (".nii", ".nii.gz")
+_MAY_BE_LABELS = (".nii", ".nii.gz")
+_SUFFIXES = (*_MAY_BE_LABELS, ".hdr", ".img", ".img.gz", ".mgh", ".mgz")
 _LOOKED_AT = 50
 
 
 def get_nifti_reader(path: Paths) -> Reader | None:
-    """Return a reader for ``.nii`` and ``.nii.gz`` files."""
+    """Return a reader for NIfTI, Analyze and MGH files, told by their names."""
     if all(one.lower().endswith(_SUFFIXES) for one in _as_list(path)):
         return _read
     return None
 
 
 def get_dicom_reader(path: Paths) -> Reader | None:
-    """Return a reader for DICOM files and folders, told by their content."""
+    """Return a reader for DICOM files, folders and zip archives, told by their content."""
     return _read if all(_is_dicom(Path(one)) for one in _as_list(path)) else None
 
 
@@ -50,7 +52,7 @@ def read_path(path: Path, series: str | None = None) -> tuple[LayerData, tuple[s
     VolumeError
         It cannot be opened, or holds several series and none was chosen.
     """
-    if path.is_file() and path.name.lower().endswith(_SUFFIXES) and _says_labels(path):
+    if path.is_file() and path.name.lower().endswith(_MAY_BE_LABELS) and _says_labels(path):
         labels = open_labels(path)
         return label_layer(labels), labels.problems
     volume = open_volume(path, series)
@@ -77,7 +79,7 @@ def _is_dicom(path: Path) -> bool:
         found = (Path(top) / name for top, _, names in os.walk(path) for name in sorted(names))
         return any(_is_dicom(one) for one in islice(found, _LOOKED_AT))
     try:
-        return path.is_file() and is_dicom(path)
+        return path.is_file() and (is_dicom(path) or is_dicom_archive(path))
     except OSError:
         return False
 

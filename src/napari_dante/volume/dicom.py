@@ -1,13 +1,13 @@
 """DICOM folders: which series are there, and one of them as a volume.
 
-Files are told by content, grouped by SeriesInstanceUID and sorted by position. A series
-is known to people by eight hexadecimal digits derived from its UID; the UID itself, file
-names and patient tags are never shown.
+Files are told by content, grouped by SeriesInstanceUID, divided into volumes and sorted by
+position. A series is known to people by eight hexadecimal digits derived from its UID; the
+UID itself, file names and patient tags are never shown.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from napari_dante.errors import SeriesChoice, VolumeError
 from napari_dante.volume.dicom_file import Header, read_header
 from napari_dante.volume.dicom_pixels import read_pixels
-from napari_dante.volume.dicom_slice import as_slice
+from napari_dante.volume.dicom_slice import Slice, as_slices
+from napari_dante.volume.dicom_source import dicom_files
+from napari_dante.volume.dicom_split import Part, split
 from napari_dante.volume.dicom_stack import Stack, stack
 from napari_dante.volume.geometry import Geometry
 from napari_dante.volume.volume import Volume
@@ -51,7 +53,8 @@ class SeriesInfo:
     Parameters
     ----------
     id
-        Eight hexadecimal digits, the same wherever and whenever the series is read.
+        Eight hexadecimal digits, the same wherever and whenever the series is read; where
+        it holds several volumes, followed by what tells them apart, such as ``-te-4.6-ms``.
     description
         What the operator called it; for the screen only.
     modality
@@ -81,27 +84,41 @@ class DicomScan:
 def scan_dicom(path: str | Path) -> DicomScan:
     """Find the series in a folder and its subfolders; only headers are read.
 
-    A single file is a series of its own, of one slice.
+    The path may also be a zip archive, a DICOMDIR, or a single file.
 
     Raises
     ------
     VolumeError
         There is nothing at `path`, or no DICOM at all.
     """
-    groups, refused = _group(_files(Path(path)))
-    series, lost = [], _lost_files(len(refused))
-    for key, headers in groups.items():
+    with dicom_files(Path(path)) as (files, absent):
+        return _scan(files, absent)
+
+
+def _scan(files: list[Path], absent: int) -> DicomScan:
+    groups, refused = _group(files)
+    if absent:
+        why = f"{absent} files that the DICOMDIR lists are not here."
+        refused.append(Refusal("DICOMDIR", why))
+    series, lost = [], _lost_files(len(refused) - bool(absent) + absent)
+    for key, headers in sorted(groups.items()):
         try:
-            series.append(_info(key, headers, lost))
+            parts = split([one for header in headers for one in as_slices(header)])
         except VolumeError as error:
             refused.append(Refusal(_SERIES + key, error.sentence))
+            continue
+        for part in parts:
+            try:
+                series.append(_info(key, part, lost))
+            except VolumeError as error:
+                refused.append(Refusal(_SERIES + key + part.suffix, error.sentence))
     if not series and not refused:
         raise VolumeError("There are no DICOM images here.")
-    return DicomScan(sorted(series, key=lambda one: one.id), refused)
+    return DicomScan(series, refused)
 
 
 def read_dicom(path: str | Path, series: str | None = None) -> Volume:
-    """Read one series of a folder, or the one slice of a single file.
+    """Read one volume of a folder, a zip archive, a DICOMDIR or a single file.
 
     Stored pixels become values slice by slice (RescaleSlope, RescaleIntercept). Whole
     numbers stay whole numbers where no slice is scaled; otherwise values are float32
@@ -110,7 +127,7 @@ def read_dicom(path: str | Path, series: str | None = None) -> Volume:
     Parameters
     ----------
     path
-        A folder, or a file.
+        A folder, a file, a DICOMDIR or a zip archive.
     series
         The `SeriesInfo.id` to open; needed where there are several.
 
@@ -121,25 +138,17 @@ def read_dicom(path: str | Path, series: str | None = None) -> Volume:
     VolumeError
         There is none that can be opened, and the sentence says why.
     """
-    info = _choose(scan_dicom(path), series)
-    array = info.geometry.to_display(_values(info.stack))
+    with dicom_files(Path(path)) as (files, absent):
+        info = _choose(_scan(files, absent), series)
+        values = _values(info.stack)
     return Volume(
-        array,
+        info.geometry.to_display(values),
         info.geometry,
         modality=info.modality,
         name=f"{info.modality} {info.id}",
         source=Path(path),
         problems=info.problems,
     )
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise VolumeError("The file or folder does not exist.")
-    found = (Path(top) / name for top, _, names in os.walk(path) for name in names)
-    return sorted(one for one in found if one.is_file())
 
 
 def _group(files: list[Path]) -> tuple[dict[str, list[Header]], list[Refusal]]:
@@ -162,10 +171,26 @@ def _lost_files(count: int) -> tuple[str, ...]:
     return (f"Files of the folder that cannot be read: {count}; this series may lack slices.",)
 
 
-def _info(key: str, headers: list[Header], notes: tuple[str, ...] = ()) -> SeriesInfo:
-    found = stack([as_slice(header) for header in headers])
-    first, problems = headers[0], found.problems + notes
-    return SeriesInfo(key, first.description, first.modality, found.geometry, problems, found)
+def _info(key: str, part: Part, lost: tuple[str, ...]) -> SeriesInfo:
+    found = stack(part.slices)
+    first = found.slices[0].header
+    description = ", ".join(filter(None, (first.description, part.words)))
+    problems = found.problems + _notes(part, first.modality) + lost
+    return SeriesInfo(
+        key + part.suffix, description, first.modality, found.geometry, problems, found
+    )
+
+
+def _notes(part: Part, modality: str) -> tuple[str, ...]:
+    notes: tuple[str, ...] = ()
+    if modality != "MR":
+        notes += (f"Its modality is {modality}, not MR; models for MR may fail on it.",)
+    if part.most > len(part.slices):
+        notes += (
+            f"Another volume of this series has {part.most} slices, this one "
+            f"{len(part.slices)}; slices may be missing at its ends.",
+        )
+    return notes
 
 
 def _choose(scan: DicomScan, wanted: str | None) -> SeriesInfo:
@@ -176,7 +201,7 @@ def _choose(scan: DicomScan, wanted: str | None) -> SeriesInfo:
         raise VolumeError(_nothing_opens(scan.refused))
     if len(ids) > 1:
         raise SeriesChoice(
-            f"There are {len(ids)} series here ({', '.join(ids)}); choose one of them.", ids
+            f"There are {len(ids)} volumes here ({', '.join(ids)}); choose one of them.", ids
         )
     return scan.series[0]
 
@@ -188,6 +213,11 @@ def _named(scan: DicomScan, wanted: str) -> SeriesInfo:
     for refusal in scan.refused:
         if refusal.what == _SERIES + wanted:
             raise VolumeError(refusal.why)
+    parts = [one.id for one in scan.series if one.id.startswith(f"{wanted}-")]
+    if parts:
+        raise SeriesChoice(
+            f"This series holds several volumes ({', '.join(parts)}); choose one of them.", parts
+        )
     known = ", ".join(one.id for one in scan.series) or "none that can be opened"
     raise VolumeError(f"There is no such series here; there is: {known}.")
 
@@ -207,7 +237,18 @@ def _values(found: Stack) -> NDArray[Any]:
     if scaled:
         kind = np.dtype(np.float32 if kind.itemsize <= 2 else np.float64)
     values = np.empty((len(slices), slices[0].rows, slices[0].columns), dtype=kind)
-    for target, one in zip(values, slices, strict=True):
-        pixels = read_pixels(one)
-        target[...] = pixels.astype(np.float64) * one.slope + one.intercept if scaled else pixels
+    for numbers in _by_file(slices):
+        wanted = [slices[number] for number in numbers]
+        for number, one, pixels in zip(numbers, wanted, read_pixels(wanted), strict=True):
+            values[number] = (
+                pixels.astype(np.float64) * one.slope + one.intercept if scaled else pixels
+            )
     return values.transpose(2, 1, 0)
+
+
+def _by_file(slices: Sequence[Slice]) -> list[list[int]]:
+    """Return the places in a stack of each file's slices."""
+    files: dict[Path, list[int]] = {}
+    for number, one in enumerate(slices):
+        files.setdefault(one.header.path, []).append(number)
+    return list(files.values())

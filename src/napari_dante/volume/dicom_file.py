@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import dcmread
 from pydicom.config import disable_value_validation
@@ -28,8 +29,17 @@ from pydicom.uid import (
 )
 
 from napari_dante.errors import VolumeError
+from napari_dante.volume.dicom_frames import FRAME_TAGS
 
-__all__ = ["PIXEL_TAGS", "UNREADABLE", "Header", "is_dicom", "quietly", "read_header"]
+__all__ = [
+    "PIXEL_TAGS",
+    "UNREADABLE",
+    "Header",
+    "is_dicom",
+    "quietly",
+    "read_header",
+    "starts_like_dicom",
+]
 
 PIXEL_TAGS = [
     "Rows",
@@ -44,17 +54,12 @@ PIXEL_TAGS = [
 ]
 _TAGS = [
     *PIXEL_TAGS,
+    *FRAME_TAGS,
     "SOPClassUID",
     "SeriesInstanceUID",
     "SeriesDescription",
     "Modality",
     "ImagesInAcquisition",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "RescaleSlope",
-    "RescaleIntercept",
 ]
 UNREADABLE = (
     InvalidDicomError,
@@ -72,6 +77,9 @@ UNREADABLE = (
     RuntimeError,
     MemoryError,
 )
+_MODALITIES = {"MR", "CT", "PT", "NM", "US", "OT", "SC", "XA", "RF", "CR", "DX", "MG", "RTDOSE"}
+_META_BYTES = 2048
+_MOST_INFLATED = 512 << 20
 _DAMAGED = "The file is damaged or cut short; copy or export it again."
 
 
@@ -121,6 +129,11 @@ def is_dicom(path: Path) -> bool:
     """Whether the content of a file is DICOM, with or without the Part 10 preamble."""
     with path.open("rb") as stream:
         start = stream.read(132)
+    return starts_like_dicom(start)
+
+
+def starts_like_dicom(start: bytes) -> bool:
+    """Whether the first 132 bytes of a file are those of DICOM."""
     return start[128:] == b"DICM" or _starts_with_a_tag(start)
 
 
@@ -145,6 +158,7 @@ def read_header(path: Path) -> Header | None:
         if not is_dicom(path):
             return None
         with quietly(), path.open("rb") as stream:
+            _check_inflated(stream)
             tags = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             following = path.stat().st_size - stream.tell()
             _set_syntax(tags)
@@ -157,10 +171,28 @@ def read_header(path: Path) -> Header | None:
         raise VolumeError(_DAMAGED, type(error).__name__) from None
 
 
+def _check_inflated(stream: BinaryIO) -> None:
+    """Refuse a deflated file that would grow beyond all bounds, before it is inflated."""
+    start = stream.read(_META_BYTES)
+    stream.seek(0)
+    if DeflatedExplicitVRLittleEndian.encode() not in start:
+        return
+    # The group length (0002,0000) says where the deflated part begins.
+    stream.seek(144 + int.from_bytes(start[140:144], "little"))
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while piece := inflate.unconsumed_tail or stream.read(1 << 16):
+        size += len(inflate.decompress(piece, 1 << 20))
+        if size > _MOST_INFLATED:
+            raise VolumeError("The file would grow beyond all bounds; it was not unpacked.")
+        if inflate.eof:
+            break
+    stream.seek(0)
+
+
 def _header(path: Path, tags: FileDataset, following: int) -> Header:
     uid = str(tags.get("SeriesInstanceUID") or "")
     if not uid:
-        raise VolumeError(_DAMAGED, "no SeriesInstanceUID")
+        raise VolumeError("The file does not say which series it belongs to.")
     syntax = UID(tags.file_meta.TransferSyntaxUID)
     measured = not (syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian)
     tag_length = 8 if syntax.is_implicit_VR else 12
@@ -169,9 +201,15 @@ def _header(path: Path, tags: FileDataset, following: int) -> Header:
         tags,
         series=hashlib.sha256(uid.encode()).hexdigest()[:8],
         description=str(tags.get("SeriesDescription") or ""),
-        modality=str(tags.get("Modality") or "unknown"),
+        modality=_modality(tags),
         pixel_bytes=following - tag_length if measured else None,
     )
+
+
+def _modality(tags: FileDataset) -> str:
+    """Return the Modality where it is a code; other text might be anything."""
+    code = str(tags.get("Modality") or "")
+    return code if code in _MODALITIES else "unknown"
 
 
 def _set_syntax(tags: FileDataset) -> None:

@@ -1,9 +1,9 @@
-"""One DICOM file as one grey image with its place in space."""
+"""The pictures of one DICOM file as grey images, each with its place in space."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,15 @@ from pydicom.uid import UID
 
 from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom_file import UNREADABLE, Header, quietly
+from napari_dante.volume.dicom_frames import frames
+from napari_dante.volume.dicom_traits import Traits, traits, words_of
 
-__all__ = ["Slice", "as_slice"]
+__all__ = ["Slice", "as_slices"]
 
+# Decoders reserve what the header of a compressed picture claims before they see a pixel.
+_LARGEST_PICTURE = 1 << 26
+# With pixels of 32 bits, values stay within float32.
+_LARGEST_SCALING = 1e28
 _CUT_SHORT = "An image is cut short; copy or export the series again."
 _BAD_TAG = "A tag of an image cannot be read; export the series again."
 
@@ -27,6 +33,8 @@ class Slice:
     ----------
     header
         The file it comes from.
+    frame
+        Which picture of that file it is, counted from 0.
     rows, columns
         Size in pixels.
     spacing
@@ -39,15 +47,18 @@ class Slice:
         value = stored * slope + intercept.
     dtype
         Kind of the stored pixels.
-    thickness
-        SliceThickness in mm, 0 where it is not given.
+    thickness, stated_gap
+        SliceThickness and SpacingBetweenSlices in mm, 0 where they are not given.
     announced
         How many images the scanner says it acquired, 0 where it does not say.
     inverted
         Whether high values are dark (MONOCHROME1).
+    traits
+        What may tell it from other pictures of its series, such as the echo time.
     """
 
     header: Header
+    frame: int
     rows: int
     columns: int
     spacing: tuple[float, float]
@@ -58,8 +69,10 @@ class Slice:
     intercept: float
     dtype: np.dtype[Any]
     thickness: float
+    stated_gap: float
     announced: int
     inverted: bool
+    traits: Traits = field(repr=False)
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -72,8 +85,8 @@ class Slice:
         return (self.slope, self.intercept) != (1.0, 0.0)
 
 
-def as_slice(header: Header) -> Slice:
-    """Check that a file is one grey image placed in space.
+def as_slices(header: Header) -> list[Slice]:
+    """Check that a file holds grey images placed in space: one, or many (enhanced DICOM).
 
     Raises
     ------
@@ -83,7 +96,9 @@ def as_slice(header: Header) -> Slice:
     try:
         with quietly():
             _check_kind(header)
-            return _slice(header)
+            pictures = frames(header.tags)
+            _check_complete(header, len(pictures))
+            return [_slice(header, number, one) for number, one in enumerate(pictures)]
     except UNREADABLE as error:
         raise VolumeError(_BAD_TAG, type(error).__name__) from None
 
@@ -92,59 +107,80 @@ def _check_kind(header: Header) -> None:
     tags = header.tags
     if not tags.get("Rows") or not tags.get("Columns"):
         raise VolumeError("It holds no pictures.")
-    if (
-        int(tags.get("NumberOfFrames") or 1) > 1
-        or "Enhanced" in UID(str(tags.get("SOPClassUID") or "")).name
-    ):
-        raise VolumeError(
-            "This is enhanced (multi-frame) DICOM, which is not supported yet; export it as "
-            "classic single-slice DICOM or convert it to NIfTI."
-        )
+    kind = UID(str(tags.get("SOPClassUID") or "")).name
+    if "Segmentation" in kind:
+        raise VolumeError("It is a segmentation, not an image.")
     photometric = str(tags.get("PhotometricInterpretation") or "MONOCHROME2")
     if int(tags.get("SamplesPerPixel") or 1) > 1 or not photometric.startswith("MONOCHROME"):
         raise VolumeError("Its images are in colour; grey values are needed.")
     if int(tags.BitsAllocated) not in (8, 16, 32):
         raise VolumeError(f"Its pixels have {int(tags.BitsAllocated)} bits, not 8, 16 or 32.")
-    needed = int(tags.Rows) * int(tags.Columns) * int(tags.BitsAllocated) // 8
+    if "MOSAIC" in words_of(tags.get("ImageType")):
+        raise VolumeError(
+            "Its slices are tiled into one picture (Siemens mosaic); export it as enhanced "
+            "DICOM or convert it to NIfTI."
+        )
+    if "Secondary Capture" in kind and not tags.get("ImagePositionPatient"):
+        raise VolumeError(
+            "It is a screen picture (secondary capture) that does not say where it lies in the "
+            "patient."
+        )
+
+
+def _check_complete(header: Header, pictures: int) -> None:
+    tags = header.tags
+    needed = int(tags.Rows) * int(tags.Columns) * int(tags.BitsAllocated) // 8 * pictures
     if header.pixel_bytes is not None and header.pixel_bytes < needed:
         raise VolumeError(_CUT_SHORT)
-    for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        if not tags.get(tag):
-            raise VolumeError("Its images do not say where they lie in the patient.")
+    if header.pixel_bytes is None and int(tags.Rows) * int(tags.Columns) > _LARGEST_PICTURE:
+        raise VolumeError("Its compressed images state an impossible size.")
 
 
-def _slice(header: Header) -> Slice:
+def _slice(header: Header, number: int, placed: Mapping[str, Any]) -> Slice:
     tags = header.tags
-    position = _numbers(tags.ImagePositionPatient, 3)
-    directions = _numbers(tags.ImageOrientationPatient, 6).reshape(2, 3)
-    row_spacing, column_spacing = _numbers(tags.PixelSpacing, 2).tolist()
+    for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        if not placed.get(tag):
+            raise VolumeError("Its images do not say where they lie in the patient.")
+    position = _numbers(placed["ImagePositionPatient"], 3)
+    directions = _numbers(placed["ImageOrientationPatient"], 6).reshape(2, 3)
+    row_spacing, column_spacing = _numbers(placed["PixelSpacing"], 2).tolist()
     lengths = np.linalg.norm(directions, axis=1)
     if np.abs(lengths - 1.0).max() > 0.01 or abs(float(directions[0] @ directions[1])) > 0.01:
         raise VolumeError("Its images state an impossible orientation.")
     if min(row_spacing, column_spacing) <= 0:
         raise VolumeError("Its images state a pixel spacing of zero.")
     along_row, along_column = directions / lengths[:, None]
-    slope = tags.get("RescaleSlope")
-    intercept = tags.get("RescaleIntercept")
-    scaling = _numbers([1.0 if slope is None else slope, intercept or 0.0], 2).tolist()
-    if scaling[0] == 0:
-        raise VolumeError("Its images state a rescale slope of zero.")
+    slope, intercept = _scaling(placed)
     sign = "i" if tags.get("PixelRepresentation") else "u"
     return Slice(
         header,
+        number,
         rows=int(tags.Rows),
         columns=int(tags.Columns),
         spacing=(row_spacing, column_spacing),
         along_row=along_row,
         along_column=along_column,
         position=position,
-        slope=scaling[0],
-        intercept=scaling[1],
+        slope=slope,
+        intercept=intercept,
         dtype=np.dtype(f"{sign}{int(tags.BitsAllocated) // 8}"),
-        thickness=float(tags.get("SliceThickness") or 0.0),
+        thickness=float(placed.get("SliceThickness") or 0.0),
+        stated_gap=float(placed.get("SpacingBetweenSlices") or 0.0),
         announced=int(tags.get("ImagesInAcquisition") or 0),
         inverted=str(tags.get("PhotometricInterpretation")) == "MONOCHROME1",
+        traits=traits(placed),
     )
+
+
+def _scaling(placed: Mapping[str, Any]) -> tuple[float, float]:
+    slope = placed.get("RescaleSlope")
+    stated = [1.0 if slope is None else slope, placed.get("RescaleIntercept") or 0.0]
+    slope, intercept = _numbers(stated, 2).tolist()
+    if slope == 0:
+        raise VolumeError("Its images state a rescale slope of zero.")
+    if max(abs(slope), abs(intercept)) > _LARGEST_SCALING:
+        raise VolumeError("Its images state an impossible rescaling.")
+    return slope, intercept
 
 
 def _numbers(values: Sequence[Any], count: int) -> NDArray[np.float64]:

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom_slice import Slice
+from napari_dante.volume.dicom_split import SAME_PLACE_MM
 from napari_dante.volume.geometry import Geometry
 
 __all__ = ["Stack", "stack"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Scanners write positions with two decimals at worst.
-_GAP_TOLERANCE_MM = 0.02
 _GAP_TOLERANCE = 0.01
 
 
@@ -36,17 +35,16 @@ class Stack:
 def stack(slices: Sequence[Slice]) -> Stack:
     """Sort slices along their normal and check that they form one regular grid.
 
-    The gap comes from the positions; SliceThickness serves only where there is a single
-    slice and thus no gap.
+    The slices have one size, orientation and pixel spacing (`dicom_split.split`). The gap
+    comes from the positions; SliceThickness serves only where there is a single slice and
+    thus no gap.
 
     Raises
     ------
     VolumeError
-        The slices do not belong together, one is missing or there twice, or the gaps are
-        uneven.
+        A slice is missing or there twice, or the gaps are uneven.
     """
     first = slices[0]
-    _check_alike(slices)
     offsets = np.array([float(one.position @ first.normal) for one in slices])
     order = np.argsort(offsets, kind="stable")
     ordered = tuple(slices[index] for index in order)
@@ -57,7 +55,7 @@ def stack(slices: Sequence[Slice]) -> Stack:
     else:
         _check_gaps(offsets[order])
         step, tilted = _step(ordered)
-        problems += tilted
+        problems += tilted + _stated_otherwise(first, step)
     affine = np.eye(4)
     affine[:3, 0] = first.along_row * first.spacing[1]
     affine[:3, 1] = first.along_column * first.spacing[0]
@@ -67,34 +65,14 @@ def stack(slices: Sequence[Slice]) -> Stack:
     return Stack(ordered, Geometry.from_affine(shape, _LPS_TO_RAS @ affine), problems)
 
 
-def _check_alike(slices: Sequence[Slice]) -> None:
-    first = slices[0]
-    for one in slices[1:]:
-        if (one.rows, one.columns) != (first.rows, first.columns):
-            raise VolumeError("Its images have different sizes; the series was not opened.")
-        turned = max(
-            np.abs(one.along_row - first.along_row).max(),
-            np.abs(one.along_column - first.along_column).max(),
-        )
-        if turned > 1e-3:
-            raise VolumeError(
-                "Its images do not all have the same orientation (a localiser?); the series "
-                "was not opened."
-            )
-        if not np.allclose(one.spacing, first.spacing, rtol=1e-3, atol=0.0):
-            raise VolumeError(
-                "Its images have different pixel spacings; the series was not opened."
-            )
-
-
 def _check_gaps(offsets: NDArray[np.float64]) -> None:
     """Check sorted positions along the normal, in mm."""
     gaps = np.diff(offsets)
-    if (gaps < _GAP_TOLERANCE_MM).any():
+    if (gaps < SAME_PLACE_MM).any():
         raise VolumeError(_repeated(offsets))
     usual = float(np.quantile(gaps, 0.5, method="lower"))
     steps = np.maximum(np.rint(gaps / usual), 1.0)
-    tolerance = max(_GAP_TOLERANCE_MM, _GAP_TOLERANCE * usual)
+    tolerance = max(SAME_PLACE_MM, _GAP_TOLERANCE * usual)
     uneven = np.abs(gaps - steps * usual) > tolerance * steps
     if uneven.any():
         where = int(np.argmax(uneven))
@@ -107,7 +85,7 @@ def _check_gaps(offsets: NDArray[np.float64]) -> None:
 
 
 def _repeated(offsets: NDArray[np.float64]) -> str:
-    starts = np.flatnonzero(np.diff(offsets, prepend=-np.inf) >= _GAP_TOLERANCE_MM)
+    starts = np.flatnonzero(np.diff(offsets, prepend=-np.inf) >= SAME_PLACE_MM)
     counts = np.diff(starts, append=len(offsets))
     if (counts == counts[0]).all():
         return (
@@ -139,13 +117,32 @@ def _step(ordered: tuple[Slice, ...]) -> tuple[NDArray[np.float64], tuple[str, .
     step: NDArray[np.float64] = (positions[-1] - positions[0]) / (len(ordered) - 1)
     gap = float(step @ ordered[0].normal)
     line = positions[0] + np.arange(len(ordered))[:, None] * step
-    if np.linalg.norm(positions - line, axis=1).max() > max(_GAP_TOLERANCE_MM * 2, 0.05 * gap):
+    if np.linalg.norm(positions - line, axis=1).max() > max(SAME_PLACE_MM * 2, 0.05 * gap):
         raise VolumeError("Its slices do not lie in one line; the series was not opened.")
     aside = float(np.linalg.norm(step - gap * ordered[0].normal))
-    if aside <= max(_GAP_TOLERANCE_MM, _GAP_TOLERANCE * gap):
+    if aside <= max(SAME_PLACE_MM, _GAP_TOLERANCE * gap):
         return step, ()
     angle = float(np.degrees(np.arctan2(aside, gap)))
     return step, (f"The slices are slanted by {angle:.1f} degrees; they are shown straight.",)
+
+
+def _stated_otherwise(one: Slice, step: NDArray[np.float64]) -> tuple[str, ...]:
+    """Return a note where the header's distance between slices is not that of positions."""
+    gap, length = float(step @ one.normal), float(np.linalg.norm(step))
+    tolerance = max(SAME_PLACE_MM, _GAP_TOLERANCE * gap)
+    for stated, what in (
+        (one.stated_gap, "spacing between slices"),
+        (one.thickness, "slice thickness"),
+    ):
+        if stated > 0:
+            # Slanted slices have two distances, and either may be meant.
+            if min(abs(stated - gap), abs(stated - length)) <= tolerance:
+                return ()
+            return (
+                f"The header states a {what} of {stated:.3g} mm, but the slices lie {gap:.3g} mm "
+                "apart; their positions are used.",
+            )
+    return ()
 
 
 def _single_step(one: Slice) -> tuple[NDArray[np.float64], str]:

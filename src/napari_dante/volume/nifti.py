@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from napari_dante.errors import VolumeError
+from napari_dante.errors import SeriesChoice, VolumeError
 from napari_dante.files import atomic_path
 from napari_dante.volume.geometry import Geometry
 from napari_dante.volume.label_table import read_label_table, write_label_table
@@ -28,26 +28,34 @@ __all__ = ["read_nifti", "read_nifti_labels", "write_nifti"]
 _LABEL_INTENT = "label"
 
 
-def read_nifti(path: str | Path) -> Volume:
-    """Read an image.
+def read_nifti(path: str | Path, series: str | None = None) -> Volume:
+    """Read an image: NIfTI (either version, packed, pair), Analyze or MGH.
 
     Whole numbers stay whole numbers where the file states no scaling; scaled values are
     float32 (float64 where the stored ones have more than 16 bits). Values that are not
     numbers become 0, and `Volume.problems` says how many.
 
+    Parameters
+    ----------
+    path
+        The file, or one half of a pair.
+    series
+        ``"1"``, ``"2"``, ...: which volume; needed where there are several.
+
     Raises
     ------
+    SeriesChoice
+        There are several volumes and none was chosen.
     VolumeError
-        The file is missing, not a NIfTI file, damaged, in colour, holds several volumes,
-        or places its voxels nowhere.
+        The file is missing, not such a file, damaged, in colour, or places its voxels
+        nowhere.
     """
-    stored = read_stored(Path(path))
-    values, problems = _scaled(stored), stored.problems
+    stored = read_stored(Path(path), series)
+    values, problems, geometry = _scaled(stored), stored.header.problems, stored.header.geometry
     lost = _zero_what_is_no_number(values)
     if lost:
         problems += (f"{lost} voxels held no number (NaN or infinity) and were set to 0.",)
-    display = stored.geometry.to_display(values)
-    return Volume(display, stored.geometry, source=Path(path), problems=problems)
+    return Volume(geometry.to_display(values), geometry, source=Path(path), problems=problems)
 
 
 def read_nifti_labels(path: str | Path) -> LabelMap:
@@ -60,13 +68,19 @@ def read_nifti_labels(path: str | Path) -> LabelMap:
     VolumeError
         As for `read_nifti`, or a value is not a whole number of 32 bits.
     """
-    stored = read_stored(Path(path))
-    values = _as_labels(_scaled(stored))
-    named, problems = read_label_table(stored.extensions)
+    try:
+        stored = read_stored(Path(path))
+    except SeriesChoice as error:
+        raise VolumeError(
+            f"The file holds {len(error.ids)} volumes; save the labels you need as a file of "
+            "their own."
+        ) from None
+    header, values = stored.header, _as_labels(_scaled(stored))
+    named, problems = read_label_table(header.extensions)
     present = _distinct(values) - {0}
     labels = {value: default_label(value) for value in sorted(present | set(named))} | named
-    display = stored.geometry.to_display(values)
-    return LabelMap(display, stored.geometry, labels, stored.problems + problems)
+    display = header.geometry.to_display(values)
+    return LabelMap(display, header.geometry, labels, header.problems + problems)
 
 
 def write_nifti(
@@ -119,11 +133,12 @@ def write_nifti(
 def _scaled(stored: Stored) -> NDArray[Any]:
     if not stored.is_scaled:
         return stored.raw
-    raw = stored.raw
+    raw, slope, intercept = stored.raw, stored.header.slope, stored.header.intercept
     kind = np.float32 if raw.dtype.itemsize <= 2 or raw.dtype == np.float32 else np.float64
     values = np.empty(raw.shape, dtype=kind, order="F")
     for k in range(raw.shape[2]):
-        values[:, :, k] = raw[:, :, k].astype(np.float64) * stored.slope + stored.intercept
+        with np.errstate(over="ignore", invalid="ignore"):
+            values[:, :, k] = raw[:, :, k].astype(np.float64) * slope + intercept
     return values
 
 

@@ -1,85 +1,128 @@
-"""The bytes of a NIfTI file: opening, checking and placing, before any value is used."""
+"""The bytes of a NIfTI file: voxels read as they are stored, and written back."""
 
 from __future__ import annotations
 
 import gzip
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
-from nibabel.nifti2 import Nifti2Image
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from napari_dante.errors import VolumeError
-from napari_dante.volume.geometry import Geometry, corner_distance
+from napari_dante.errors import SeriesChoice, VolumeError
+from napari_dante.volume.geometry import Geometry
+from napari_dante.volume.nifti_header import (
+    DAMAGED,
+    Header,
+    forms_agree,
+    open_bytes,
+    read_header,
+)
 
-__all__ = ["Stored", "read_stored", "stored_image", "write_stream"]
+__all__ = ["Stored", "read_stored", "stored_header", "stored_image", "write_stream"]
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_DAMAGED = "The file is damaged or cut short; copy or export it again."
-_NOT_NIFTI = "This is not a NIfTI file."
 _SCANNER = 1
+_PIECE = 1 << 22
 _BROKEN = (
     OSError,
     EOFError,
     ValueError,
     TypeError,
     KeyError,
+    IndexError,
+    AttributeError,
     OverflowError,
+    ZeroDivisionError,
+    np.linalg.LinAlgError,
     zlib.error,
     ImageFileError,
     HeaderDataError,
+    MGHError,
 )
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A NIfTI file as it is.
+    """One volume of a file as it is stored.
 
     Parameters
     ----------
     raw
         Values before scaling, axes (i, j, k) of the file.
-    slope, intercept
-        The scaling the file states: value = raw * slope + intercept.
-    geometry
-        Where the voxels are.
-    extensions
-        The header extensions, as nibabel gives them.
-    problems
-        What the person should know about the file.
+    header
+        What the file says about them.
     """
 
     raw: NDArray[Any]
-    slope: float
-    intercept: float
-    geometry: Geometry
-    extensions: list[Any]
-    problems: tuple[str, ...]
+    header: Header
 
     @property
     def is_scaled(self) -> bool:
         """Whether the stored values are not yet the values of the image."""
-        return (self.slope, self.intercept) != (1.0, 0.0)
+        return (self.header.slope, self.header.intercept) != (1.0, 0.0)
 
 
-def read_stored(path: Path) -> Stored:
-    """Read a single-file NIfTI (either version, packed or not) as it is stored.
+def stored_header(path: Path) -> Header:
+    """Read what a file says about its voxels; a packed file is read to its end.
 
     Raises
     ------
     VolumeError
-        The file is missing, not a NIfTI file, damaged, in colour, holds several volumes,
-        or places its voxels nowhere.
+        As for `read_stored`.
     """
+    with _told():
+        header = read_header(path)
+        with open_bytes(header.voxels) as stream:
+            _read_to_the_end(stream)
+        return header
+
+
+def read_stored(path: Path, series: str | None = None) -> Stored:
+    """Read one volume of a NIfTI (either version, packed, pair), Analyze or MGH file.
+
+    Parameters
+    ----------
+    path
+        The file, or one half of a pair.
+    series
+        ``"1"``, ``"2"``, ...: which volume; needed where there are several.
+
+    Raises
+    ------
+    SeriesChoice
+        There are several volumes and none was chosen.
+    VolumeError
+        The file is missing, not such a file, damaged, in colour, or places its voxels
+        nowhere.
+    """
+    with _told():
+        header = read_header(path)
+        number = _chosen(header.count, series)
+        with open_bytes(header.voxels) as stream:
+            stream.seek(header.offset + number * header.volume_bytes)
+            raw = _read_voxels(stream, header)
+            _read_to_the_end(stream)
+    if not raw.dtype.isnative:
+        raw = raw.byteswap(inplace=True).view(raw.dtype.newbyteorder("="))
+    return Stored(raw, header)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what goes wrong with a file into a sentence."""
     try:
-        with _open(path) as stream:
-            return _parse(stream)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except FileNotFoundError:
         raise VolumeError("The file does not exist.") from None
     except IsADirectoryError:
@@ -89,66 +132,34 @@ def read_stored(path: Path) -> Stored:
     except MemoryError:
         raise VolumeError("The volume does not fit into the memory of this computer.") from None
     except _BROKEN as error:
-        raise VolumeError(_DAMAGED, type(error).__name__) from None
+        raise VolumeError(DAMAGED, type(error).__name__) from None
 
 
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as stream:
-        start = stream.read(2)
-    if not start:
-        raise VolumeError("The file is empty.")
-    return cast("BinaryIO", gzip.open(path) if start == _GZIP_MAGIC else path.open("rb"))
-
-
-def _parse(stream: BinaryIO) -> Stored:
-    image = _header(stream)
-    dtype = image.get_data_dtype()
-    if dtype.fields is not None:
-        raise VolumeError("This is a colour picture; a grey-value volume is needed.")
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise VolumeError("The file holds complex or extended numbers, which are not supported.")
-    shape = _three_axes(image.shape)
-    geometry = Geometry.from_affine(shape, image.affine)
-    raw = np.asarray(image.dataobj.get_unscaled()).reshape(shape, order="F")
-    _read_to_the_end(stream)
-    if not raw.dtype.isnative:
-        raw = raw.byteswap(inplace=True).view(raw.dtype.newbyteorder("="))
-    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-    header = image.header
-    return Stored(raw, slope, intercept, geometry, list(header.extensions), _notes(image))
-
-
-def _header(stream: BinaryIO) -> Nifti1Image:
-    start = stream.read(Nifti2Image.header_class.sizeof_hdr)
-    stream.seek(0)
-    for kind in (Nifti1Image, Nifti2Image):
-        if kind.header_class.may_contain_header(start):
-            break
-    else:
-        raise VolumeError(_DAMAGED if _cut_in_header(start) else _NOT_NIFTI)
-    magic = start[344:347] if kind is Nifti1Image else start[4:7]
-    if magic in (b"ni1", b"ni2"):
-        raise VolumeError(
-            "This NIfTI volume is split into .hdr and .img; convert it to a single .nii.gz."
+def _chosen(count: int, series: str | None) -> int:
+    """Return which volume is wanted, counted from 0."""
+    if series is None and count > 1:
+        raise SeriesChoice(
+            f"The file holds {count} volumes (time points or channels), numbered 1 to {count}; "
+            "choose one of them.",
+            [str(number + 1) for number in range(count)],
         )
-    return kind.from_file_map(kind.make_file_map({"image": stream}), mmap=False)
+    wanted = series or "1"
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= count:
+        known = "1" if count == 1 else f"1 to {count}"
+        raise VolumeError(f"There is no such series here; there is: {known}.")
+    return int(wanted) - 1
 
 
-def _cut_in_header(start: bytes) -> bool:
-    sizes = (size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))
-    return len(start) < 540 and start[:4] in sizes
-
-
-def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    count = int(np.prod(shape[3:], dtype=np.int64))
-    if count != 1:
-        raise VolumeError(
-            f"The file holds {count} volumes (time points or channels); save the one you "
-            "need as a file of its own."
-        )
-    if len(shape) < 2:
-        raise VolumeError("The file holds no picture: it has fewer than two axes.")
-    return (*shape, 1)[:3]
+def _read_voxels(stream: BinaryIO, header: Header) -> NDArray[Any]:
+    # Memory that is never written to is never taken, whatever a header claims.
+    content = np.empty(header.volume_bytes, dtype=np.uint8)
+    view, filled = content.data, 0
+    while filled < len(view):
+        read = stream.readinto(view[filled : filled + _PIECE])  # type: ignore[attr-defined]
+        if not read:
+            raise VolumeError(DAMAGED, "fewer voxels than the header says")
+        filled += read
+    return content.view(header.dtype).reshape(header.geometry.stored_shape, order="F")
 
 
 def _read_to_the_end(stream: BinaryIO) -> None:
@@ -156,32 +167,6 @@ def _read_to_the_end(stream: BinaryIO) -> None:
     if isinstance(stream, gzip.GzipFile):
         while stream.read(1 << 20):
             pass
-
-
-def _notes(image: Nifti1Image) -> tuple[str, ...]:
-    header, shape = image.header, image.shape
-    notes = []
-    if header["sform_code"] == 0 and header["qform_code"] == 0:
-        notes.append(
-            "The file does not say how the patient lies (no sform and no qform); "
-            "left and right are a guess."
-        )
-    if header["sform_code"] > 0 and header["qform_code"] > 0 and not _agree(header, shape):
-        notes.append("The file states two different positions; its sform is used.")
-    if int(header["xyzt_units"]) & 7 in (1, 3):
-        notes.append("The file gives lengths in metres or micrometres; they are taken as mm.")
-    return tuple(notes)
-
-
-def _agree(header: Nifti1Header, shape: tuple[int, ...]) -> bool:
-    """Whether sform and qform differ by no more than a tenth of a voxel."""
-    try:
-        qform = header.get_qform()
-    except ValueError:
-        return False
-    sform = header.get_sform()
-    voxel = float(np.linalg.norm(sform[:3, :3], axis=0).min())
-    return corner_distance(_three_axes(shape), sform, qform) <= voxel / 10.0
 
 
 def stored_image(stored: NDArray[Any], geometry: Geometry) -> Nifti1Image:
@@ -205,7 +190,7 @@ def _place(header: Nifti1Header, geometry: Geometry) -> None:
     else:
         header.set_sform(affine, _SCANNER)
         header.set_qform(affine, _SCANNER)
-    if header["sform_code"] and not _agree(header, geometry.stored_shape):
+    if header["sform_code"] and not forms_agree(header, geometry.stored_shape):
         # A sheared affine has no qform; a wrong one would mislead who prefers it.
         header["qform_code"] = 0
 

@@ -1,4 +1,4 @@
-"""One door for every image: NIfTI, a DICOM file or a DICOM folder, told by content."""
+"""One door for every image: NIfTI and its kin or DICOM, told by content."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom import Refusal, read_dicom, scan_dicom
 from napari_dante.volume.dicom_file import is_dicom
+from napari_dante.volume.dicom_source import is_archive
 from napari_dante.volume.geometry import Geometry
 from napari_dante.volume.nifti import read_nifti, read_nifti_labels
+from napari_dante.volume.nifti_file import stored_header
 from napari_dante.volume.volume import LabelMap, Volume
 
 __all__ = ["Description", "VolumeInfo", "describe", "open_labels", "open_volume"]
-
-_ONLY = "1"
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,9 @@ def describe(path: str | Path) -> Description:
     """
     place = Path(path)
     if not _is_dicom(place):
-        volume = read_nifti(place)
-        kind = f"NIfTI, {volume.array.dtype}"
-        only = _info(_ONLY, kind, volume.modality, volume.geometry, volume.problems)
-        return Description([only], [])
+        return Description(_nifti_volumes(place), [])
     scan = scan_dicom(place)
-    if not scan.series and place.is_file():
+    if not scan.series and len(scan.refused) == 1 and place.is_file():
         raise VolumeError(scan.refused[0].why)
     found = [
         _info(one.id, one.description, one.modality, one.geometry, one.problems)
@@ -82,9 +79,9 @@ def open_volume(path: str | Path, series: str | None = None) -> Volume:
     Parameters
     ----------
     path
-        A NIfTI file, a DICOM file or a folder of DICOM files.
+        A NIfTI, Analyze or MGH file, or DICOM: a file, a folder, a DICOMDIR, a zip archive.
     series
-        An id that `describe` gave; needed where a folder holds several series.
+        An id that `describe` gave; needed where there are several.
 
     Raises
     ------
@@ -96,9 +93,7 @@ def open_volume(path: str | Path, series: str | None = None) -> Volume:
     place = Path(path)
     if _is_dicom(place):
         return read_dicom(place, series)
-    if series not in (None, _ONLY):
-        raise VolumeError(f"There is no such series here; there is: {_ONLY}.")
-    return read_nifti(place)
+    return read_nifti(place, series)
 
 
 def open_labels(path: str | Path) -> LabelMap:
@@ -115,10 +110,29 @@ def open_labels(path: str | Path) -> LabelMap:
     return read_nifti_labels(place)
 
 
+def _nifti_volumes(path: Path) -> list[VolumeInfo]:
+    header = stored_header(path)
+    if header.count == 1:
+        # Only its values tell how many of them are no numbers.
+        volume = read_nifti(path)
+        kind = f"{header.kind}, {volume.array.dtype}"
+        return [_info("1", kind, volume.modality, volume.geometry, volume.problems)]
+    return [
+        _info(
+            str(number),
+            f"{header.kind}, volume {number} of {header.count}",
+            "unknown",
+            header.geometry,
+            header.problems,
+        )
+        for number in range(1, header.count + 1)
+    ]
+
+
 def _is_dicom(path: Path) -> bool:
-    """Whether a path is for the DICOM reader: a folder always is."""
+    """Whether a path is for the DICOM reader: a folder and a zip archive always are."""
     try:
-        return path.is_dir() or is_dicom(path)
+        return path.is_dir() or is_dicom(path) or is_archive(path)
     except FileNotFoundError:
         raise VolumeError("The file or folder does not exist.") from None
     except PermissionError:

@@ -283,7 +283,7 @@ def test_two_series_in_a_folder_are_a_choice(
         write_series(tmp_path / "study" / str(index), array + index, np.diag([1.0, 1, 3, 1]))
     with qtbot.waitSignal(controller.notice, timeout=SECONDS):
         controller.open_volume(tmp_path / "study")
-    assert "2 series" in dock.message.sentence
+    assert "2 volumes" in dock.message.sentence
     assert controller.series is not None
     chosen = controller.series.volumes[1].id
     with qtbot.waitSignal(controller.opened, timeout=SECONDS):

@@ -152,6 +152,8 @@ class Demo:
         }
         self.figures["slices"] |= {"learned": lesson.report.learned, "exam": lesson.report.exam}
         self.figures["exam"] = lesson.report.summary() | {"sentence": lesson.report.sentence}
+        self._show(SLICES[2] + 5)
+        self.dock.result.look.click()
         shutil.copyfile(lesson.job.candidate, self.out / "taught.safetensors")
         shutil.copyfile(lesson.job.exam, self.out / "exam.json")
 

@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-__all__ = ["atomic_path", "sha256", "write_bytes", "write_text"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["atomic_path", "save_array", "sha256", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -48,6 +52,12 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write UTF-8 `text` to `target` in one step that cannot be seen half done."""
     write_bytes(target, text.encode())
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write ``.npy`` in one step that cannot be seen half done."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
 
 
 def sha256(path: Path) -> str:

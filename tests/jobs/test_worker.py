@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dante.errors import JobError
+from napari_dante.files import save_array
 from napari_dante.jobs.client import Worker
 from napari_dante.jobs.events import Event, Failed, Finished, Progress, Ready
-from napari_dante.jobs.folder import save_array
 from napari_dante.jobs.requests import Export, Import, Predict, Teach
 from napari_dante.model.file import read_model
 from napari_dante.model.segmenter import Segmenter
@@ -166,6 +166,7 @@ def test_the_worker_ends_with_its_viewer(tmp_path: Path) -> None:
     """Kill the parent the hard way; the child must not be left behind."""
     code = """
 import sys, time
+from napari_dante.files import save_array
 from napari_dante.jobs.client import Worker
 worker = Worker(threads=1)
 worker.start()
@@ -196,6 +197,7 @@ def _runs(pid: int) -> bool:
 def test_the_viewers_side_never_imports_torch() -> None:
     code = """
 import sys
+from napari_dante.files import save_array
 from napari_dante.jobs.client import Worker
 with Worker(threads=1) as worker:
     worker.warm_up()

@@ -22,7 +22,7 @@ class Desk:
             np.zeros(SHAPE, np.uint8), scale=(3, 1, 1), translate=(-10, 5, 5)
         )
         self.changes = 0
-        self.tracker = Tracker(self.viewer, self.layer, self.count)
+        self.tracker = Tracker(self.viewer, self.layer, self.count, self.count)
 
     def count(self) -> None:
         self.changes += 1
@@ -192,3 +192,16 @@ def test_undo_beyond_the_beginning_is_no_step(desk: Desk) -> None:
     np.testing.assert_array_equal(desk.layer.data, proposal(1))
     desk.layer.paint((4, 5, 5), 0)
     assert desk.trusted == [4]
+
+
+def test_looking_around_is_not_a_change(desk: Desk) -> None:
+    changes, moves = [], []
+    desk.tracker.detach()
+    tracker = Tracker(desk.viewer, desk.layer, lambda: changes.append(1), lambda: moves.append(1))
+    for index in (1, 2, 3):
+        tracker.go_to(index)
+    assert moves
+    assert not changes
+    desk.layer.paint((3, 2, 2), 1)
+    assert changes
+    tracker.detach()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from napari_dante.errors import TeachError
-from napari_dante.files import atomic_path
+from napari_dante.files import save_array
 from napari_dante.model.inference import autocast
 
 __all__ = ["LIMIT", "FeatureBank"]
@@ -97,6 +97,4 @@ class FeatureBank(nn.Module):
         if features.nbytes + 1024 > self._left:
             return
         self._left -= features.nbytes + 1024
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, features, allow_pickle=False)
+        save_array(path, features)

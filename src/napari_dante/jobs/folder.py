@@ -35,7 +35,7 @@ from napari_dante.adapt.recipe import Recipe, recipe_from_json, recipe_to_json
 from napari_dante.errors import JobError, TeachError
 from napari_dante.evaluate.report import ExamReport, read_report
 from napari_dante.evaluate.split import Split, split_slices
-from napari_dante.files import atomic_path, sha256, write_text
+from napari_dante.files import atomic_path, save_array, sha256, write_text
 from napari_dante.model.file import read_header
 from napari_dante.model.spec import ArchitectureSpec
 
@@ -204,12 +204,6 @@ class JobFolder:
         except (OSError, ValueError) as error:
             raise JobError("This is not a job folder.", detail=repr(error)) from error
         return data
-
-
-def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write ``.npy`` in one step that cannot be seen half done."""
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array, allow_pickle=False)
 
 
 def new_job_folder() -> Path:

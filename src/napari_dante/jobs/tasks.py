@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from napari_dante.adapt.events import Word
 from napari_dante.adapt.loop import Cancelled
 from napari_dante.errors import JobError
+from napari_dante.files import save_array
 from napari_dante.jobs.events import Event, Finished, Progress, Ready
-from napari_dante.jobs.folder import save_array
 from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
 from napari_dante.jobs.run import guarded, run_job
 from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne

@@ -206,7 +206,7 @@ class Desk(QObject):
             )
         self._later()
         if is_ours(layer):
-            session = Session(self.viewer, layer, self._corrected, self.failed.emit)
+            session = Session(self.viewer, layer, self._corrected, self._later, self.failed.emit)
             self.session = self._sessions[layer] = session
             threading.Thread(target=self._look_for, args=(session,), daemon=True).start()
             self._later()

@@ -43,7 +43,9 @@ class Session:
     image
         An image of ours.
     on_change
-        Called when a slice may have become edited or approved, or another one is shown.
+        Called when a slice may have become edited or approved.
+    on_move
+        Called when another slice is shown.
     on_failure
         Called, from another thread, with a sentence when the journal cannot be written.
 
@@ -58,6 +60,7 @@ class Session:
         viewer: ViewerModel,
         image: Image,
         on_change: Callable[[], None],
+        on_move: Callable[[], None],
         on_failure: Callable[[str], None],
     ) -> None:
         grid = grid_of(image.metadata)
@@ -71,6 +74,7 @@ class Session:
         self._preview: Labels | None = None
         self._viewer = viewer
         self._on_change = on_change
+        self._on_move = on_move
         self._on_failure = on_failure
 
     @property
@@ -164,7 +168,7 @@ class Session:
         """Correct one of :meth:`masks`: it counts as the proposal from now on."""
         self.release()
         self._viewer.layers.selection.active = layer
-        self.tracker = Tracker(self._viewer, layer, self._on_change)
+        self.tracker = Tracker(self._viewer, layer, self._on_change, self._on_move)
         grid = grid_of(layer.metadata)
         table = (grid.labels if grid is not None else None) or {}
         image = np.asarray(self.image.data)

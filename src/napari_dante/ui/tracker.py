@@ -31,15 +31,25 @@ class Tracker:
     layer
         A three-dimensional labels layer holding the model's proposal.
     on_change
-        Called after anything that may change which slices are edited or approved, and
-        when another slice is shown or another label is painted. napari announces a stroke
-        *before* the array changes, so look at the layer later, not in the call.
+        Called after anything that may change which slices are edited or approved. napari
+        announces a stroke *before* the array changes, so look at the layer later, not in
+        the call.
+    on_move
+        Called when another slice is shown or another label is painted: the labels are
+        what they were.
     """
 
-    def __init__(self, viewer: ViewerModel, layer: Labels, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        layer: Labels,
+        on_change: Callable[[], None],
+        on_move: Callable[[], None],
+    ) -> None:
         self.layer = layer
         self._viewer = viewer
         self._on_change = on_change
+        self._on_move = on_move
         self._muted = False
         self._refreshed = False
         self.record = CorrectionRecord(layer.data, self.view_axis or 0)
@@ -205,7 +215,7 @@ class Tracker:
         self._on_change()
 
     def _moved(self) -> None:
-        self._on_change()
+        self._on_move()
 
     def _undo(self) -> None:
         self._repeat(type(self.layer).undo, self.record.undone)

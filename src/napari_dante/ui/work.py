@@ -19,10 +19,11 @@ from napari_dante.federated.client import DafneClient
 from napari_dante.federated.credentials import ENVIRONMENT, api_key, remember_api_key
 from napari_dante.federated.gate import Light, judge
 from napari_dante.federated.sharing import Receipt, outbox_file, push_file
+from napari_dante.files import save_array
 from napari_dante.jobs.client import Worker
 from napari_dante.jobs.cluster import run_on_cluster
 from napari_dante.jobs.events import Event, Failed
-from napari_dante.jobs.folder import CaseData, JobFolder, create_job, save_array
+from napari_dante.jobs.folder import CaseData, JobFolder, create_job
 from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
 from napari_dante.model.file import read_header, read_model
 

@@ -36,12 +36,15 @@ class Plan:
     groups: list[list[nn.Parameter]]
     factor: Callable[[int, int], float]
 
-    def set_step(self, step: int) -> None:
-        """Freeze and open the groups as `step` wants them."""
+    def set_step(self, step: int) -> bool:
+        """Freeze and open the groups as `step` wants them; tell whether one opened just now."""
+        opened = False
         for index, group in enumerate(self.groups):
-            opened = self.factor(index, step) > 0
+            learns = self.factor(index, step) > 0
+            opened |= learns and step > 0 and self.factor(index, step - 1) == 0
             for parameter in group:
-                parameter.requires_grad_(opened)
+                parameter.requires_grad_(learns)
+        return opened
 
     @property
     def trained(self) -> int:

@@ -31,11 +31,15 @@ class Grid:
         uint8 class numbers; only meaningful where `trusted`.
     trusted
         bool, the voxels that a person vouches for.
+    annotated
+        bool for each class, the background first: the classes that `labels` tell apart;
+        None when it is all of them.
     """
 
     image: NDArray[np.float32]
     labels: NDArray[np.uint8]
     trusted: NDArray[np.bool_]
+    annotated: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.image.shape == self.labels.shape == self.trusted.shape:
@@ -47,11 +51,13 @@ class Patch:
     """A training sample: labels and trusted (z, y, x), and the image (1, z, y, x).
 
     For a frozen network its features (channel, z', y', x') take the place of the image.
+    ``annotated`` (class) says which classes the labels tell apart; None when all.
     """
 
     image: torch.Tensor
     labels: torch.Tensor
     trusted: torch.Tensor
+    annotated: torch.Tensor | None = None
 
 
 class PatchSampler:
@@ -75,6 +81,10 @@ class PatchSampler:
         scratch. Neither flips: left and right are anatomy.
     seed
         Another seed gives other patches.
+    earlier
+        Cases that the model has learned before, rehearsed so that it does not forget them.
+    replay
+        Share of the patches that comes from `earlier`.
     """
 
     def __init__(
@@ -83,28 +93,40 @@ class PatchSampler:
         patch: tuple[int, int, int],
         augmentation: AugmentationName,
         seed: int,
+        earlier: Sequence[Grid] = (),
+        replay: float = 0.0,
     ) -> None:
-        self._grids = list(grids)
+        self._grids = [*grids, *earlier]
+        self._new = len(grids)
+        self._replay = replay if earlier else 0.0
         self._patch = patch
         self._seed = seed
-        self._centres = [_voxels_by_class(grid) for grid in grids]
+        self._centres = [_voxels_by_class(grid) for grid in self._grids]
         self._augment = _augmentation(augmentation, patch)
 
     def draw(self, number: int) -> Patch:
         """Return patch `number`."""
         random = np.random.default_rng((self._seed, number))
-        which = int(random.integers(len(self._grids)))
+        which = self._choose(number, random)
         by_class = self._centres[which]
         voxels = by_class[int(random.integers(len(by_class)))]
         centre = voxels[int(random.integers(len(voxels)))]
         jitter = [random.integers(-size // 4, size // 4 + 1) for size in self._patch]
         self._augment.set_random_state(seed=int(random.integers(2**31)))
-        sample = self._augment(_cut(self._grids[which], centre + jitter, self._patch))
+        grid = self._grids[which]
+        sample = self._augment(_cut(grid, centre + jitter, self._patch))
         return Patch(
             image=torch.as_tensor(sample["image"], dtype=torch.float32),
             labels=torch.as_tensor(sample["labels"][0], dtype=torch.long),
             trusted=torch.as_tensor(sample["trusted"][0]) > 0.5,
+            annotated=None if grid.annotated is None else torch.tensor(grid.annotated),
         )
+
+    def _choose(self, number: int, random: np.random.Generator) -> int:
+        """Return which grid; earlier cases come evenly spread, not by chance."""
+        if int((number + 1) * self._replay) > int(number * self._replay):
+            return self._new + int(random.integers(len(self._grids) - self._new))
+        return int(random.integers(self._new))
 
 
 def _voxels_by_class(grid: Grid) -> list[NDArray[np.intp]]:

@@ -48,6 +48,12 @@ class Training:
         Looks without improvement after which the run ends.
     augmentation
         Strength of the MR augmentation.
+    replay
+        Share of the samples that comes from earlier cases, where the job has some, so that
+        the model does not forget them.
+    distillation
+        Weight with which the untrusted voxels are held to what the old model says of them.
+        It keeps the model from forgetting, but also from unlearning what was wrong.
     device
         ``"auto"`` takes a GPU when there is one.
     seed
@@ -61,6 +67,8 @@ class Training:
     check_every: int = 20
     patience: int = 4
     augmentation: Augmentation = "mild"
+    replay: float = 0.25
+    distillation: float = 0.0
     device: Device = "auto"
     seed: int = 0
 
@@ -68,6 +76,10 @@ class Training:
         for name in ("steps", "batch", "check_every", "patience", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise TeachError(f"'{name}' must be greater than zero.")
+        if not 0 <= self.replay < 1 or self.distillation < 0:
+            raise TeachError(
+                "'replay' must lie between zero and one, 'distillation' not below zero."
+            )
         _one_of("augmentation", self.augmentation, Augmentation)
         _one_of("device", self.device, Device)
 

@@ -20,6 +20,8 @@ from napari_dante.adapt.loop import Lesson
 from napari_dante.adapt.monitor import Monitor
 from napari_dante.adapt.patches import Grid
 from napari_dante.adapt.recipe import Recipe, recipe_to_json
+from napari_dante.adapt.step import is_out_of_memory
+from napari_dante.adapt.stopping import Look
 from napari_dante.errors import DanteError, TeachError
 from napari_dante.evaluate.exam import examine
 from napari_dante.evaluate.report import ExamReport, write_report
@@ -30,8 +32,6 @@ from napari_dante.model.file import Model, read_model, write_model
 from napari_dante.model.segmenter import Segmenter, choose_device
 
 __all__ = ["guarded", "run_job"]
-
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def run_job(path: Path, poll: Callable[[bool], Word | None] = lambda wait: None) -> Iterator[Event]:
@@ -65,7 +65,7 @@ def guarded(events: Iterator[Event]) -> Iterator[Event]:
     except OSError as error:
         yield Failed("disk", "A file of this job could not be read or written.", repr(error.errno))
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         yield Failed(
             "memory",
@@ -73,11 +73,6 @@ def guarded(events: Iterator[Event]) -> Iterator[Event]:
             "Close other programs or set batch=1.",
             type(error).__name__,
         )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return any(part in text for part in OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -128,9 +123,9 @@ class _Run:
         self.job.save_array("before.npy", before)
         monitor = Monitor(self._grid(self.case, self.split.exam), self.base.spec, self.case.axis)
         food = self._feed(segmenter, digest)
-        scores = monitor.dice(food.whole)
+        first = monitor.look(food.whole)
         lesson = self._lesson(segmenter, food, monitor, digest)
-        yield self._started(segmenter, lesson.trained, scores)
+        yield self._started(segmenter, lesson.trained, first)
         yield from lesson.run()
         if not self.job.candidate.is_file():
             raise TeachError("Teaching ended before anything was learned; nothing changed.")
@@ -163,13 +158,13 @@ class _Run:
             self.recipe,
             draw=food.draw,
             forward=food.forward,
-            examine=lambda: monitor.dice(food.whole),
+            examine=lambda: monitor.look(food.whole),
             save_best=save,
             checkpoint=self.job.last,
             poll=self.poll,
         )
 
-    def _started(self, segmenter: Segmenter, trained: int, scores: Mapping[str, float]) -> Started:
+    def _started(self, segmenter: Segmenter, trained: int, look: Look) -> Started:
         return Started(
             method=self.recipe.method,
             device=str(next(segmenter.network.parameters()).device),
@@ -178,7 +173,7 @@ class _Run:
             axis=self.case.axis,
             learn=self.split.learn,
             exam=self.split.exam,
-            dice=sum(scores.values()) / len(scores) if scores else None,
+            dice=look.mean if look.dice else None,
         )
 
     def _write(

@@ -46,6 +46,7 @@ def feed(
     patch: tuple[int, int, int],
     features: Path,
     base: str,
+    earlier: Sequence[Grid] = (),
 ) -> Feed:
     """Return what `recipe` teaches `network` with.
 
@@ -60,10 +61,14 @@ def feed(
         Cases on the network's grid; patch in voxels (z, y, x).
     features, base
         Folder for stored features, and SHA-256 of the model file that they belong to.
+    earlier
+        Cases to rehearse; an adapter, whose features would fill the disk, does without.
     """
     training = recipe.training
     if not isinstance(recipe, Adapter):
-        sampler = PatchSampler(grids, patch, training.augmentation, training.seed)
+        sampler = PatchSampler(
+            grids, patch, training.augmentation, training.seed, earlier, training.replay
+        )
         return Feed(sampler.draw, network, network)
     body, head = split_head(network)
     bank = FeatureBank(body, features, base)

@@ -52,12 +52,14 @@ class Patch:
 
     For a frozen network its features (channel, z', y', x') take the place of the image.
     ``annotated`` (class) says which classes the labels tell apart; None when all.
+    ``earlier`` marks the rehearsal of an earlier case.
     """
 
     image: torch.Tensor
     labels: torch.Tensor
     trusted: torch.Tensor
     annotated: torch.Tensor | None = None
+    earlier: bool = False
 
 
 class PatchSampler:
@@ -120,6 +122,7 @@ class PatchSampler:
             labels=torch.as_tensor(sample["labels"][0], dtype=torch.long),
             trusted=torch.as_tensor(sample["trusted"][0]) > 0.5,
             annotated=None if grid.annotated is None else torch.tensor(grid.annotated),
+            earlier=which >= self._new,
         )
 
     def _choose(self, number: int, random: np.random.Generator) -> int:

@@ -153,7 +153,7 @@ def backward(
         )
         with autocast(device):
             logits = forward(images)
-        loss = trusted_dice_ce(logits, labels, trusted, _annotated(piece, logits))
+        loss = _loss(piece, logits, labels, trusted)
         if teacher is not None:
             with torch.no_grad(), autocast(device):
                 old = teacher(images)
@@ -163,6 +163,26 @@ def backward(
             raise NotFinite
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+    return total
+
+
+def _loss(
+    piece: list[Patch], logits: torch.Tensor, labels: torch.Tensor, trusted: torch.Tensor
+) -> torch.Tensor:
+    """Return the loss, in which rehearsed samples have the weight of their number.
+
+    An earlier case is trusted as a whole: with one mean over all voxels it would drown the
+    few slices that shall be learned.
+    """
+    annotated = _annotated(piece, logits)
+    if len({sample.earlier for sample in piece}) == 1:
+        return trusted_dice_ce(logits, labels, trusted, annotated)
+    total = logits.new_zeros((), dtype=torch.float32)
+    for earlier in (False, True):
+        chosen = [index for index, sample in enumerate(piece) if sample.earlier is earlier]
+        known = None if annotated is None else annotated[chosen]
+        part = trusted_dice_ce(logits[chosen], labels[chosen], trusted[chosen], known)
+        total = total + part * (len(chosen) / len(piece))
     return total
 
 

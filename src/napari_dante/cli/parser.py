@@ -170,6 +170,18 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
         "slice axis; without it every slice that holds a label",
     )
     teach.add_argument("--axis", type=int, choices=(0, 1, 2), default=2)
+    teach.add_argument(
+        "--earlier",
+        nargs=2,
+        type=Path,
+        action="append",
+        default=[],
+        metavar=("IMAGE", "LABELS"),
+        help="a case that the model has learned before, to be rehearsed; a starter brings one",
+    )
+    teach.add_argument(
+        "--no-rehearsal", action="store_true", help="do without the case that a starter brings"
+    )
     teach.add_argument("--series", help="id of one volume, as 'info' prints it")
     teach.add_argument("--recipe", default="lora", help=", ".join(RECIPES))
     teach.add_argument(

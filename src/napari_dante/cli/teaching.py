@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from napari_dante.adapt.recipe import recipe_with
-from napari_dante.cli.console import emit_json, progress, say
+from napari_dante.cli.console import emit_json, notice, progress, say
 from napari_dante.cli.parser import CaseOption
 from napari_dante.errors import JobError, TeachError
 from napari_dante.files import atomic_path
-from napari_dante.jobs.events import Event, Failed, Finished, Progress, Started, Validated
+from napari_dante.jobs.events import Adjusted, Event, Failed, Finished, Progress, Started, Validated
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
+from napari_dante.jobs.rehearsal import rehearsal
 from napari_dante.jobs.run import run_job
 from napari_dante.model.file import read_header
 from napari_dante.model.library import Library
@@ -33,9 +34,12 @@ def teach(options: Namespace) -> None:
     model = Library().resolve(options.model)
     spec, _ = read_header(model)
     cases = [_case(case, options.axis, options.series, spec) for case in options.case]
+    earlier = [_case(CaseOption(*pair), options.axis, None, spec) for pair in options.earlier]
+    if not options.no_rehearsal:
+        earlier += rehearsal(model)
     folder = options.job or Path(tempfile.mkdtemp(prefix="napari-dante-"))
     try:
-        job = create_job(folder, model, cases, recipe, options.exam_fraction)
+        job = create_job(folder, model, cases, recipe, options.exam_fraction, earlier)
         _follow(job)
         with atomic_path(options.out) as temporary:
             shutil.copyfile(job.candidate, temporary)
@@ -85,7 +89,10 @@ def _follow(job: JobFolder) -> None:
     for event in run_job(job.path):
         if isinstance(event, Failed):
             raise JobError(event.sentence, event.detail)
-        progress(_line(event), last=isinstance(event, Finished))
+        if isinstance(event, Adjusted):
+            notice(event.sentence)
+        else:
+            progress(_line(event), last=isinstance(event, Finished))
 
 
 def _line(event: Event) -> str:
@@ -119,6 +126,8 @@ def _report(job: JobFolder, *, as_json: bool) -> None:
         before, after = (report.mean(when, label=label) for when in ("before", "after"))
         say(f"{label:24s} Dice {_number(before)} → {_number(after)}")
     say(report.sentence)
+    if report.earlier_sentence:
+        say(report.earlier_sentence)
 
 
 def _number(value: float | None) -> str:

@@ -5,6 +5,7 @@
     job.json            recipe, SHA-256 of the base model, share of the exam, software
     base.safetensors    the model to adapt
     cases/0/            case.json, image.npy, labels.npy, trusted.npy
+    earlier/0/          the same, of cases that the model has learned before
     events.jsonl        what happened
     features/           what a frozen network makes of the images, to compute it once
     last.pt             to go on after an interruption
@@ -158,7 +159,21 @@ class JobFolder:
 
     def case(self, index: int = 0) -> CaseData:
         """Return a case; the image is memory-mapped."""
-        folder = self.path / "cases" / str(index)
+        return self._read_case(self.path / "cases" / str(index))
+
+    def cases(self) -> list[CaseData]:
+        """Return the cases to learn from."""
+        return self._read_cases("cases")
+
+    def earlier(self) -> list[CaseData]:
+        """Return the cases that the model has learned before."""
+        return self._read_cases("earlier")
+
+    def _read_cases(self, kind: str) -> list[CaseData]:
+        count = len([path for path in (self.path / kind).glob("*") if path.is_dir()])
+        return [self._read_case(self.path / kind / str(index)) for index in range(count)]
+
+    def _read_case(self, folder: Path) -> CaseData:
         try:
             data = json.loads((folder / "case.json").read_text())
             return CaseData(
@@ -171,11 +186,6 @@ class JobFolder:
             )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise JobError("A case of this job cannot be read.", detail=repr(error)) from error
-
-    def cases(self) -> list[CaseData]:
-        """Return all cases."""
-        count = len([path for path in (self.path / "cases").glob("*") if path.is_dir()])
-        return [self.case(index) for index in range(count)]
 
     def split(self) -> Split:
         """Return which slices of the first case are learned from and examined."""
@@ -217,8 +227,23 @@ def create_job(
     cases: Sequence[CaseData],
     recipe: Recipe,
     exam_fraction: float = 0.3,
+    earlier: Sequence[CaseData] = (),
 ) -> JobFolder:
     """Write a job folder; ``job.json`` comes last, so a half-written one is not a job.
+
+    Parameters
+    ----------
+    folder, model
+        The new folder, and the model file to adapt, which is copied into it.
+    cases
+        To learn from; the exam is on slices of the first.
+    recipe
+        How to adapt.
+    exam_fraction
+        Share of the first case's trusted slices that is set aside.
+    earlier
+        Cases that the model has learned before: part of their slices is rehearsed, on the
+        others it is examined what the new model has forgotten.
 
     Raises
     ------
@@ -235,11 +260,12 @@ def create_job(
     if not cases:
         raise TeachError("There is no case to learn from.")
     spec, _ = read_header(model)
-    for case in cases:
+    for case in (*cases, *earlier):
         case.classes(spec)
     split_slices(cases[0].trusted, exam_fraction)
-    for index, case in enumerate(cases):
-        _write_case(folder / "cases" / str(index), case)
+    for kind, group in (("cases", cases), ("earlier", earlier)):
+        for index, case in enumerate(group):
+            _write_case(folder / kind / str(index), case)
     job = JobFolder(folder)
     with atomic_path(job.base) as temporary:
         shutil.copyfile(model, temporary)

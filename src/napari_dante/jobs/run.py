@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from napari_dante.adapt.data import to_grid
 from napari_dante.adapt.events import Word
@@ -26,6 +27,7 @@ from napari_dante.errors import DanteError, TeachError
 from napari_dante.evaluate.exam import examine
 from napari_dante.evaluate.report import ExamReport, write_report
 from napari_dante.evaluate.split import Split
+from napari_dante.jobs.earlier import EarlierCase, dice, retained
 from napari_dante.jobs.events import Event, Failed, Finished, Started, encode
 from napari_dante.jobs.folder import CaseData, JobFolder
 from napari_dante.model.file import Model, read_model, write_model
@@ -111,6 +113,10 @@ class _Run:
         return self.job.split()
 
     @cached_property
+    def earlier(self) -> list[EarlierCase]:
+        return [EarlierCase.of(case, self.base.spec) for case in self.job.earlier()]
+
+    @cached_property
     def names(self) -> dict[int, str]:
         return {index: label.name for index, label in enumerate(self.base.spec.labels, start=1)}
 
@@ -124,12 +130,13 @@ class _Run:
         monitor = Monitor(self._grid(self.case, self.split.exam), self.base.spec, self.case.axis)
         food = self._feed(segmenter, digest)
         first = monitor.look(food.whole)
+        known = dice(self.earlier, food.whole)
         lesson = self._lesson(segmenter, food, monitor, digest)
         yield self._started(segmenter, lesson.trained, first)
         yield from lesson.run()
         if not self.job.candidate.is_file():
             raise TeachError("Teaching ended before anything was learned; nothing changed.")
-        self._finish(before, device, digest)
+        self._finish(before, known, device, digest)
         yield Finished(self.job.candidate.name, time.monotonic() - begin)
 
     def _grid(self, case: CaseData, slices: Sequence[int]) -> Grid:
@@ -147,7 +154,10 @@ class _Run:
         grids = [self._grid(first, self.split.learn)]
         grids += [self._grid(case, np.flatnonzero(case.trusted).tolist()) for case in others]
         patch = self.base.spec.patch
-        return feed(segmenter.network, self.recipe, grids, patch, self.job.features, digest)
+        earlier = [case.rehearsed for case in self.earlier]
+        return feed(
+            segmenter.network, self.recipe, grids, patch, self.job.features, digest, earlier
+        )
 
     def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor, digest: str) -> Lesson:
         def save(weights: Mapping[str, torch.Tensor]) -> None:
@@ -162,12 +172,19 @@ class _Run:
             save_best=save,
             checkpoint=self.job.last,
             poll=self.poll,
+            teacher=self._teacher(segmenter.device),
         )
+
+    def _teacher(self, device: torch.device) -> nn.Module | None:
+        """Return the old network, where the recipe holds the new one to it."""
+        if self.recipe.training.distillation == 0:
+            return None
+        return Segmenter(self.base, device).network
 
     def _started(self, segmenter: Segmenter, trained: int, look: Look) -> Started:
         return Started(
             method=self.recipe.method,
-            device=str(next(segmenter.network.parameters()).device),
+            device=str(segmenter.device),
             trained=trained,
             parameters=sum(weight.size for weight in self.start.weights.values()),
             axis=self.case.axis,
@@ -184,10 +201,17 @@ class _Run:
         )
         write_model(self.job.candidate, Model(self.start.spec, weights, lineage))
 
-    def _finish(self, before: NDArray[np.uint8], device: torch.device, digest: str) -> None:
+    def _finish(
+        self,
+        before: NDArray[np.uint8],
+        known: Sequence[Mapping[str, float]],
+        device: torch.device,
+        digest: str,
+    ) -> None:
         """Examine the file that will be kept, not the network that was in memory."""
         best = read_model(self.job.candidate)
-        after = Segmenter(best, device).predict(np.asarray(self.case.image), self.case.spacing)
+        segmenter = Segmenter(best, device)
+        after = segmenter.predict(np.asarray(self.case.image), self.case.spacing)
         self.job.save_array("after.npy", after)
         report = None
         if self.split.exam:
@@ -199,6 +223,7 @@ class _Run:
                 spacing=self.case.spacing,
                 axis=self.case.axis,
                 split=self.split,
+                earlier=retained(known, dice(self.earlier, segmenter.network)),
             )
             write_report(self.job.exam, report)
         self._write(best.weights, digest, report)

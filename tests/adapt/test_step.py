@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,17 @@ def test_samples_come_in_order_and_any_step_can_be_asked_for() -> None:
     assert threading.get_ident() not in threads
 
 
+def test_rehearsed_samples_come_beside_the_others_and_change_none() -> None:
+    alone, beside = Feeder(patch, 2), Feeder(patch, 2, lambda number: patch(100 + number), 1)
+    for step in (0, 3):
+        first, second, third = beside.samples(step)
+        for sample, other in zip((first, second), alone.samples(step), strict=True):
+            assert torch.equal(sample.image, other.image)
+        assert torch.equal(third.image, patch(100 + step).image)
+    alone.close()
+    beside.close()
+
+
 def test_an_error_while_drawing_is_not_lost() -> None:
     def draw(number: int) -> Patch:
         raise OSError(28, "full")
@@ -63,7 +75,7 @@ def test_one_at_a_time_adds_up_the_gradients_of_the_samples() -> None:
     torch.manual_seed(0)
     network = torch.nn.Conv3d(1, 3, 3, padding=1)
     samples = [patch(number) for number in range(2)]
-    squeeze = Squeeze(2)
+    squeeze = Squeeze()
     assert [len(piece) for piece in squeeze.pieces(samples)] == [2]
     assert squeeze.tighter() == "batch"
     pieces = squeeze.pieces(samples)
@@ -83,8 +95,8 @@ def test_a_cut_patch_keeps_what_is_trusted() -> None:
     trusted = torch.zeros(64, 96, 48, dtype=torch.bool)
     trusted[50, 80, 10] = True
     sample = Patch(sample.image, sample.labels, trusted)
-    squeeze = Squeeze(1)
-    assert squeeze.tighter() == "patch"
+    squeeze = Squeeze()
+    assert [squeeze.tighter(), squeeze.tighter()] == ["batch", "patch"]
     for shape in [(64, 32, 48), (32, 32, 48)]:
         (cut,) = squeeze.pieces([sample])[0]
         assert cut.labels.shape == shape
@@ -100,7 +112,8 @@ def test_a_cut_patch_keeps_what_is_trusted() -> None:
 
 def test_features_are_never_cut() -> None:
     sample = Patch(torch.zeros(8, 32, 32, 32), torch.zeros(64, 64, 64), torch.ones(64, 64, 64) > 0)
-    squeeze = Squeeze(1)
+    squeeze = Squeeze()
+    squeeze.tighter()
     squeeze.tighter()
     with pytest.raises(TeachError, match="not enough memory"):
         squeeze.pieces([sample])
@@ -134,3 +147,13 @@ def test_the_teacher_speaks_where_nobody_corrected() -> None:
     taught = backward([[patch(0)]], network, CPU, teacher, 0.5)
     assert taught > plain
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_an_earlier_case_has_the_weight_of_its_number_not_of_its_voxels() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 3, 3, padding=1)
+    few, many = patch(0), replace(patch(1), earlier=True)
+    few = replace(few, trusted=few.trusted & (torch.arange(8) == 3))
+    alone = [backward([[sample]], network, CPU) for sample in (few, few, many)]
+    together = backward([[few, few, many]], network, CPU)
+    assert together == pytest.approx(sum(alone) / 3, abs=1e-5)

@@ -58,9 +58,9 @@ def test_the_exam_says_what_was_kept_of_earlier_cases(
 def test_rehearsal_reaches_the_weights_and_only_with_its_share(
     tmp_path: Path, model_file: Path, ball: Ball
 ) -> None:
-    with_it = taught(tmp_path / "with", model_file, ball, [swapped(ball)], replay=0.5)
-    without = taught(tmp_path / "without", model_file, ball, [swapped(ball)], replay=0.0)
-    nothing = taught(tmp_path / "nothing", model_file, ball, [], replay=0.5)
+    with_it = taught(tmp_path / "with", model_file, ball, [swapped(ball)], replay=1)
+    without = taught(tmp_path / "without", model_file, ball, [swapped(ball)], replay=0)
+    nothing = taught(tmp_path / "nothing", model_file, ball, [], replay=1)
     assert not same(with_it, nothing)
     assert same(without, nothing)
 
@@ -74,8 +74,8 @@ def test_what_is_examined_of_an_earlier_case_is_not_rehearsed(
     middle = len(changed) // 2
     changed[middle] = 1
     spoilt = replace(earlier, labels=changed)
-    one = taught(tmp_path / "one", model_file, ball, [earlier], replay=0.5)
-    other = taught(tmp_path / "other", model_file, ball, [spoilt], replay=0.5)
+    one = taught(tmp_path / "one", model_file, ball, [earlier], replay=1)
+    other = taught(tmp_path / "other", model_file, ball, [spoilt], replay=1)
     assert same(one, other)
     assert one.report().earlier != other.report().earlier
 

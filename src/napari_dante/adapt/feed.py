@@ -32,11 +32,14 @@ class Feed:
         From a batch of samples to logits.
     whole
         From a batch of image windows to logits, with the weights of `forward`.
+    rehearse
+        Returns sample `number` of earlier cases, or is None.
     """
 
     draw: Callable[[int], Patch]
     forward: nn.Module
     whole: nn.Module
+    rehearse: Callable[[int], Patch] | None = None
 
 
 def feed(
@@ -66,10 +69,11 @@ def feed(
     """
     training = recipe.training
     if not isinstance(recipe, Adapter):
-        sampler = PatchSampler(
-            grids, patch, training.augmentation, training.seed, earlier, training.replay
+        new, old = (
+            PatchSampler(cases, patch, training.augmentation, training.seed, earlier=again)
+            for cases, again in ((grids, False), (earlier, True))
         )
-        return Feed(sampler.draw, network, network)
+        return Feed(new.draw, network, network, old.draw if earlier else None)
     body, head = split_head(network)
     bank = FeatureBank(body, features, base)
     tiles = TileSampler(grids, patch, bank, training.seed)

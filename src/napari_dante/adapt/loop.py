@@ -79,6 +79,8 @@ class Lesson:
         File to resume from, written at every look at the exam and on a pause.
     poll
         Returns the person's next word or None; waits for one when called with True.
+    rehearse
+        Returns sample `number` of earlier cases.
     teacher
         The old network's logits, which the untrusted voxels are held to with the
         recipe's weight of distillation.
@@ -95,6 +97,7 @@ class Lesson:
         save_best: Callable[[Mapping[str, torch.Tensor]], None],
         checkpoint: Path,
         poll: Callable[[bool], Word | None],
+        rehearse: Callable[[int], Patch] | None = None,
         teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         training = recipe.training
@@ -103,8 +106,8 @@ class Lesson:
         self._device = next(network.parameters()).device
         self._plan: Plan = prepare(network, recipe)
         self._training = training
-        self._feeder = Feeder(draw, training.batch)
-        self._squeeze = Squeeze(training.batch)
+        self._feeder = Feeder(draw, training.batch, rehearse, training.replay)
+        self._squeeze = Squeeze()
         self._forward = forward
         self._teacher = teacher
         self._optimiser = torch.optim.AdamW(

@@ -84,9 +84,7 @@ class PatchSampler:
     seed
         Another seed gives other patches.
     earlier
-        Cases that the model has learned before, rehearsed so that it does not forget them.
-    replay
-        Share of the patches that comes from `earlier`.
+        Whether these are cases that the model has learned before.
     """
 
     def __init__(
@@ -95,21 +93,20 @@ class PatchSampler:
         patch: tuple[int, int, int],
         augmentation: AugmentationName,
         seed: int,
-        earlier: Sequence[Grid] = (),
-        replay: float = 0.0,
+        *,
+        earlier: bool = False,
     ) -> None:
-        self._grids = [*grids, *earlier]
-        self._new = len(grids)
-        self._replay = replay if earlier else 0.0
+        self._grids = list(grids)
+        self._earlier = earlier
         self._patch = patch
         self._seed = seed
-        self._centres = [_voxels_by_class(grid) for grid in self._grids]
+        self._centres = [_voxels_by_class(grid) for grid in grids]
         self._augment = _augmentation(augmentation, patch)
 
     def draw(self, number: int) -> Patch:
         """Return patch `number`."""
         random = np.random.default_rng((self._seed, number))
-        which = self._choose(number, random)
+        which = int(random.integers(len(self._grids)))
         by_class = self._centres[which]
         voxels = by_class[int(random.integers(len(by_class)))]
         centre = voxels[int(random.integers(len(voxels)))]
@@ -122,14 +119,8 @@ class PatchSampler:
             labels=torch.as_tensor(sample["labels"][0], dtype=torch.long),
             trusted=torch.as_tensor(sample["trusted"][0]) > 0.5,
             annotated=None if grid.annotated is None else torch.tensor(grid.annotated),
-            earlier=which >= self._new,
+            earlier=self._earlier,
         )
-
-    def _choose(self, number: int, random: np.random.Generator) -> int:
-        """Return which grid; earlier cases come evenly spread, not by chance."""
-        if int((number + 1) * self._replay) > int(number * self._replay):
-            return self._new + int(random.integers(len(self._grids) - self._new))
-        return int(random.integers(self._new))
 
 
 def _voxels_by_class(grid: Grid) -> list[NDArray[np.intp]]:

@@ -49,8 +49,8 @@ class Training:
     augmentation
         Strength of the MR augmentation.
     replay
-        Share of the samples that comes from earlier cases, where the job has some, so that
-        the model does not forget them.
+        Patches of earlier cases that are rehearsed in each step beside the batch, where the
+        job has such cases, so that the model does not forget them.
     distillation
         Weight with which the untrusted voxels are held to what the old model says of them.
         It keeps the model from forgetting, but also from unlearning what was wrong.
@@ -67,7 +67,7 @@ class Training:
     check_every: int = 20
     patience: int = 4
     augmentation: Augmentation = "mild"
-    replay: float = 0.25
+    replay: int = 1
     distillation: float = 0.0
     device: Device = "auto"
     seed: int = 0
@@ -76,10 +76,9 @@ class Training:
         for name in ("steps", "batch", "check_every", "patience", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise TeachError(f"'{name}' must be greater than zero.")
-        if not 0 <= self.replay < 1 or self.distillation < 0:
-            raise TeachError(
-                "'replay' must lie between zero and one, 'distillation' not below zero."
-            )
+        for name in ("replay", "distillation"):
+            if getattr(self, name) < 0:
+                raise TeachError(f"'{name}' must not be below zero.")
         _one_of("augmentation", self.augmentation, Augmentation)
         _one_of("device", self.device, Device)
 

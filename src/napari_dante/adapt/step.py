@@ -35,11 +35,20 @@ class Feeder:
         Returns sample `number`; called by one thread at a time.
     batch
         Samples in a step.
+    rehearse, replay
+        The same for earlier cases, whose samples come after the others.
     """
 
-    def __init__(self, draw: Callable[[int], Patch], batch: int) -> None:
-        self._draw = draw
-        self._batch = batch
+    def __init__(
+        self,
+        draw: Callable[[int], Patch],
+        batch: int,
+        rehearse: Callable[[int], Patch] | None = None,
+        replay: int = 0,
+    ) -> None:
+        self._sources = [(draw, batch)]
+        if rehearse is not None:
+            self._sources.append((rehearse, replay))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="dante-samples")
         self._ahead: dict[int, Future[list[Patch]]] = {}
 
@@ -54,7 +63,9 @@ class Feeder:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _all(self, step: int) -> list[Patch]:
-        return [self._draw(step * self._batch + index) for index in range(self._batch)]
+        return [
+            draw(step * count + index) for draw, count in self._sources for index in range(count)
+        ]
 
 
 class Squeeze:
@@ -64,17 +75,16 @@ class Squeeze:
     are halved along their longest edge, around what is trusted.
     """
 
-    def __init__(self, batch: int) -> None:
-        self._batch = batch
-        self.cuts = 0
-        self.single = batch == 1
+    def __init__(self) -> None:
+        self._single = False
+        self._cuts = 0
 
     def tighter(self) -> Literal["batch", "patch"]:
         """Make the pieces smaller; return what became smaller."""
-        if not self.single:
-            self.single = True
+        if not self._single:
+            self._single = True
             return "batch"
-        self.cuts += 1
+        self._cuts += 1
         return "patch"
 
     def pieces(self, samples: list[Patch]) -> list[list[Patch]]:
@@ -86,10 +96,10 @@ class Squeeze:
             If a sample cannot be cut any further.
         """
         small = [self._cut(sample) for sample in samples]
-        return [[sample] for sample in small] if self.single else [small]
+        return [[sample] for sample in small] if self._single else [small]
 
     def _cut(self, sample: Patch) -> Patch:
-        for _ in range(self.cuts):
+        for _ in range(self._cuts):
             sample = _halved(sample)
         return sample
 

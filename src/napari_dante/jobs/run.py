@@ -167,6 +167,7 @@ class _Run:
             segmenter.network,
             self.recipe,
             draw=food.draw,
+            rehearse=food.rehearse,
             forward=food.forward,
             examine=lambda: monitor.look(food.whole),
             save_best=save,

@@ -10,10 +10,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from napari_dante.errors import TeachError
+from napari_dante.model.low_rank import LowRank, Role, one_of
 
 __all__ = [
     "RECIPES",
     "Adapter",
+    "DecoderOnly",
+    "EncoderLoRA",
+    "FullFineTuning",
     "GradualUnfreezing",
     "LoRA",
     "Recipe",
@@ -25,7 +29,6 @@ __all__ = [
 
 Augmentation = Literal["none", "mild", "strong"]
 Device = Literal["auto", "cpu", "cuda"]
-Layout = Literal["kernel_in", "per_tap"]
 
 
 @dataclass(frozen=True)
@@ -79,40 +82,38 @@ class Training:
         for name in ("replay", "distillation"):
             if getattr(self, name) < 0:
                 raise TeachError(f"'{name}' must not be below zero.")
-        _one_of("augmentation", self.augmentation, Augmentation)
-        _one_of("device", self.device, Device)
+        one_of("augmentation", self.augmentation, Augmentation)
+        one_of("device", self.device, Device)
 
 
-@dataclass(frozen=True)
-class LoRA:
-    """Low-rank adaptation of every convolution (Hu et al. 2022).
+@dataclass(frozen=True, kw_only=True)
+class LoRA(LowRank):
+    """Low-rank adaptation of every convolution (Hu et al., ICLR 2022).
 
     Attributes
     ----------
-    rank
-        Rank of the update, capped where an adapter would outgrow its layer.
-    alpha
-        The update is scaled by ``alpha / rank``.
-    layout
-        ``"kernel_in"``: one factor over kernel and input channels, the PEFT layout;
-        ``"per_tap"``: factors for each kernel tap, Dante's layout.
+    rank, alpha, scaling, layout
+        See :class:`napari_dante.model.low_rank.LowRank`.
+    targets
+        Parts of the network that are adapted; the others stay as they are, except that
+        the head always learns: where it is not a target, it is trained whole.
     train_norms
-        Train the normalisation layers, activations and biases too.
+        Train the normalisation layers, activations and biases of the targets too.
     """
 
     method: ClassVar[str] = "lora"
     title: ClassVar[str] = "LoRA"
 
-    rank: int = 16
-    alpha: float = 32.0
-    layout: Layout = "kernel_in"
+    targets: tuple[Role, ...] = get_args(Role)
     train_norms: bool = True
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha <= 0:
-            raise TeachError("'rank' and 'alpha' must be greater than zero.")
-        _one_of("layout", self.layout, Layout)
+        super().__post_init__()
+        if not self.targets:
+            raise TeachError("'targets' must name a part of the network.")
+        for target in self.targets:
+            one_of("targets", target, Role)
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,63 @@ class GradualUnfreezing:
     def __post_init__(self) -> None:
         if not (0 <= self.start <= 1 and 0 < self.full_at <= 1 and 0 < self.decay <= 1):
             raise TeachError("'start', 'full_at' and 'decay' must lie between zero and one.")
+
+
+@dataclass(frozen=True)
+class FullFineTuning:
+    """Train every weight from the first step.
+
+    Attributes
+    ----------
+    decay
+        Learning rate of each stage of the network relative to the next one towards the
+        output (discriminative fine-tuning, Howard & Ruder, ACL 2018); 1 for a single one.
+    """
+
+    method: ClassVar[str] = "full"
+    title: ClassVar[str] = "Full fine-tuning"
+
+    decay: float = 1.0
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay <= 1:
+            raise TeachError("'decay' must lie between zero and one.")
+
+
+@dataclass(frozen=True)
+class DecoderOnly:
+    """Leave the encoder as it is, its normalisation too, and train decoder and head.
+
+    A step computes no gradient for the encoder and keeps nothing of it in memory.
+    """
+
+    method: ClassVar[str] = "decoder"
+    title: ClassVar[str] = "Decoder only"
+
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderLoRA(LowRank):
+    """Low-rank updates in the encoder, decoder and head trained whole.
+
+    The advice of FSEFT for structures that the model has never seen (Silva-Rodríguez et
+    al., Med. Image Anal. 2025).
+
+    Attributes
+    ----------
+    rank, alpha, scaling, layout
+        Of the encoder; see :class:`napari_dante.model.low_rank.LowRank`.
+    train_norms
+        Train the encoder's normalisation layers, activations and biases too.
+    """
+
+    method: ClassVar[str] = "lora-decoder"
+    title: ClassVar[str] = "LoRA in the encoder, whole decoder"
+
+    train_norms: bool = True
+    training: Training = field(default_factory=Training)
 
 
 @dataclass(frozen=True)
@@ -178,7 +236,7 @@ class Adapter:
             )
 
 
-Recipe = LoRA | GradualUnfreezing | Adapter
+Recipe = LoRA | GradualUnfreezing | FullFineTuning | DecoderOnly | EncoderLoRA | Adapter
 RECIPES: dict[str, type[Recipe]] = {kind.method: kind for kind in get_args(Recipe)}
 
 
@@ -199,7 +257,10 @@ def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
     kind = _kind(str(values.pop("method", "")))
     try:
         training = Training(**values.pop("training"))
-        return kind(training=training, **values)
+        options: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return kind(training=training, **options)
     except (KeyError, TypeError) as error:
         raise TeachError("The recipe of this job is damaged.", detail=repr(error)) from error
 
@@ -231,6 +292,8 @@ def _parsed(key: str, text: str, old: Any) -> Any:  # noqa: ANN401
         if text.lower() not in {"true", "false"}:
             raise TeachError(f"'{key}' must be true or false.")
         return text.lower() == "true"
+    if isinstance(old, tuple):
+        return tuple(part.strip() for part in text.split(","))
     try:
         return type(old)(text)
     except ValueError:
@@ -242,8 +305,3 @@ def _kind(method: str) -> type[Recipe]:
         known = ", ".join(RECIPES)
         raise TeachError(f"There is no recipe '{method}'; the recipes are: {known}.")
     return RECIPES[method]
-
-
-def _one_of(name: str, value: str, literal: Any) -> None:  # noqa: ANN401
-    if value not in get_args(literal):
-        raise TeachError(f"'{name}' must be one of: {', '.join(get_args(literal))}.")

@@ -190,11 +190,14 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the recipe, such as steps=200, rank=8 (lora), hidden=16 or "
-        "linear_probe=true (adapter)",
+        help="an option of the recipe, such as steps=200, rank=8 or targets=decoder,head "
+        "(lora), hidden=16 or linear_probe=true (adapter)",
     )
     teach.add_argument("--exam-fraction", type=_fraction, default=0.3)
     teach.add_argument("--out", type=Path, required=True, help="new model, .safetensors")
+    teach.add_argument(
+        "--adapter-out", type=Path, help="what LoRA changed, without the model, .safetensors"
+    )
     teach.add_argument("--job", type=Path, help="keep the job in this folder")
     _add_json(teach)
 
@@ -226,6 +229,28 @@ def _add_models(commands: Any) -> None:  # noqa: ANN401
     importing.add_argument("target", type=Path, help=".safetensors")
     importing.add_argument("--name", help="its name in the library")
     importing.set_defaults(command=_lazily("models", "import_model"))
+    _add_adapters(actions)
+
+
+def _add_adapters(actions: Any) -> None:  # noqa: ANN401
+    text = "the model that an adapter makes of its base"
+    applying = actions.add_parser("apply-adapter", help=text, description=text)
+    applying.add_argument("base", help="file, or name in the library")
+    applying.add_argument("adapter", type=Path, help=".safetensors that 'teach' wrote")
+    applying.add_argument("--out", type=Path, required=True, help="new model, .safetensors")
+    applying.set_defaults(command=_lazily("adapters", "apply"))
+    text = "write an adapter as a folder for Hugging Face peft"
+    export = actions.add_parser("export-adapter", help=text, description=text)
+    export.add_argument("base", help="file, or name in the library")
+    export.add_argument("adapter", type=Path, help=".safetensors that 'teach' wrote")
+    export.add_argument("folder", type=Path)
+    export.set_defaults(command=_lazily("adapters", "export"))
+    text = "read a folder of Hugging Face peft as an adapter"
+    importing = actions.add_parser("import-adapter", help=text, description=text)
+    importing.add_argument("base", help="file, or name in the library")
+    importing.add_argument("folder", type=Path)
+    importing.add_argument("target", type=Path, help="adapter, .safetensors")
+    importing.set_defaults(command=_lazily("adapters", "import_adapter"))
 
 
 def _add_sharing(commands: Any) -> None:  # noqa: ANN401

@@ -22,6 +22,7 @@ from napari_dante.jobs.rehearsal import rehearsal
 from napari_dante.jobs.run import run_job
 from napari_dante.model.file import read_header
 from napari_dante.model.library import Library
+from napari_dante.model.low_rank import LowRank
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.volume import Geometry, match_grid, open_labels, open_volume
 
@@ -31,6 +32,8 @@ __all__ = ["run", "teach"]
 def teach(options: Namespace) -> None:
     """Adapt a model and write the new one."""
     recipe = recipe_with(options.recipe, dict(options.set))
+    if options.adapter_out is not None and not isinstance(recipe, LowRank):
+        raise TeachError(f"The recipe '{recipe.method}' leaves no adapter; only LoRA does.")
     model = Library().resolve(options.model)
     spec, _ = read_header(model)
     cases = [_case(case, options.axis, options.series, spec) for case in options.case]
@@ -43,6 +46,9 @@ def teach(options: Namespace) -> None:
         _follow(job)
         with atomic_path(options.out) as temporary:
             shutil.copyfile(job.candidate, temporary)
+        if options.adapter_out is not None:
+            with atomic_path(options.adapter_out) as temporary:
+                shutil.copyfile(job.adapter, temporary)
         _report(job, as_json=options.json)
     finally:
         if options.job is None:

@@ -10,6 +10,7 @@
     features/           what a frozen network makes of the images, to compute it once
     last.pt             to go on after an interruption
     best.safetensors    the adapted model
+    adapter.safetensors what LoRA changed of it, without the model
     before.npy          masks of the first case under the old and the new model
     after.npy
     exam.json           before and after on the slices set aside
@@ -119,6 +120,11 @@ class JobFolder:
     def candidate(self) -> Path:
         """The adapted model; it exists from the first improvement on."""
         return self.path / "best.safetensors"
+
+    @property
+    def adapter(self) -> Path:
+        """What LoRA has changed in the adapted model; other recipes leave none."""
+        return self.path / "adapter.safetensors"
 
     @property
     def events(self) -> Path:

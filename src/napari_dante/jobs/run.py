@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from napari_dante.adapt.adapters import adapter_of
 from napari_dante.adapt.data import to_grid
 from napari_dante.adapt.events import Word
 from napari_dante.adapt.feed import Feed, feed, starting_model
@@ -31,6 +32,8 @@ from napari_dante.jobs.earlier import EarlierCase, dice, retained
 from napari_dante.jobs.events import Event, Failed, Finished, Started, encode
 from napari_dante.jobs.folder import CaseData, JobFolder
 from napari_dante.model.file import Model, read_model, write_model
+from napari_dante.model.lora_file import write_adapter
+from napari_dante.model.low_rank import LowRank
 from napari_dante.model.segmenter import Segmenter, choose_device
 
 __all__ = ["guarded", "run_job"]
@@ -40,8 +43,8 @@ def run_job(path: Path, poll: Callable[[bool], Word | None] = lambda wait: None)
     """Run or resume the job in `path`; the last event is Finished or Failed.
 
     Every event is also a line of ``events.jsonl``. On success the folder holds
-    ``best.safetensors``, ``before.npy``, ``after.npy`` and, when slices were set aside,
-    ``exam.json``.
+    ``best.safetensors``, ``before.npy``, ``after.npy``, when slices were set aside
+    ``exam.json``, and after LoRA ``adapter.safetensors``.
 
     Parameters
     ----------
@@ -161,6 +164,9 @@ class _Run:
 
     def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor, digest: str) -> Lesson:
         def save(weights: Mapping[str, torch.Tensor]) -> None:
+            if isinstance(self.recipe, LowRank) and self.start is self.base:
+                adapter = adapter_of(segmenter.network, self.recipe, digest)
+                write_adapter(self.job.adapter, adapter)
             self._write({key: value.numpy() for key, value in weights.items()}, digest, None)
 
         return Lesson(

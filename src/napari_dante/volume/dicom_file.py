@@ -6,18 +6,13 @@ Only the tags listed here are ever parsed; those that name the patient are not a
 from __future__ import annotations
 
 import hashlib
-import logging
 import struct
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
-from pydicom.config import disable_value_validation
 from pydicom.dataset import FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
@@ -30,13 +25,13 @@ from pydicom.uid import (
 
 from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom_frames import FRAME_TAGS
+from napari_dante.volume.quiet import quietly
 
 __all__ = [
     "PIXEL_TAGS",
     "UNREADABLE",
     "Header",
     "is_dicom",
-    "quietly",
     "read_header",
     "starts_like_dicom",
 ]
@@ -109,20 +104,6 @@ class Header:
     description: str = field(repr=False)
     modality: str
     pixel_bytes: int | None
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep pydicom from warning and logging: its messages quote the values of tags."""
-    logger = logging.getLogger("pydicom")
-    was_disabled = logger.disabled
-    with disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.disabled = True
-        try:
-            yield
-        finally:
-            logger.disabled = was_disabled
 
 
 def is_dicom(path: Path) -> bool:

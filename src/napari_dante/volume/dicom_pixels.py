@@ -12,8 +12,9 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import RLELossless
 
 from napari_dante.errors import VolumeError
-from napari_dante.volume.dicom_file import PIXEL_TAGS, UNREADABLE, quietly
+from napari_dante.volume.dicom_file import PIXEL_TAGS, UNREADABLE
 from napari_dante.volume.dicom_slice import Slice
+from napari_dante.volume.quiet import quietly
 
 __all__ = ["read_pixels"]
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pydicom.uid import UID
 
 from napari_dante.errors import VolumeError
-from napari_dante.volume.dicom_file import UNREADABLE, Header, quietly
+from napari_dante.volume.dicom_file import UNREADABLE, Header
 from napari_dante.volume.dicom_frames import frames
 from napari_dante.volume.dicom_traits import Traits, traits, words_of
+from napari_dante.volume.quiet import quietly
 
 __all__ = ["Slice", "as_slices"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from napari_dante.volume.nifti_header import (
     open_bytes,
     read_header,
 )
+from napari_dante.volume.quiet import quietly
 
 __all__ = ["Stored", "read_stored", "stored_header", "stored_image", "write_stream"]
 
@@ -120,8 +120,7 @@ def read_stored(path: Path, series: str | None = None) -> Stored:
 def _told() -> Iterator[None]:
     """Turn what goes wrong with a file into a sentence."""
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with np.errstate(all="ignore"), quietly():
             yield
     except FileNotFoundError:
         raise VolumeError("The file does not exist.") from None

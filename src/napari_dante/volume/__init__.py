@@ -8,6 +8,7 @@ True
 
 from napari_dante.volume.dicom import DicomScan, Refusal, SeriesInfo, read_dicom, scan_dicom
 from napari_dante.volume.geometry import GRID_TOLERANCE_MM, Geometry
+from napari_dante.volume.label_files import read_label_file, write_label_file
 from napari_dante.volume.nifti import read_nifti, read_nifti_labels, write_nifti
 from napari_dante.volume.open import (
     Description,
@@ -45,8 +46,10 @@ __all__ = [
     "open_labels",
     "open_volume",
     "read_dicom",
+    "read_label_file",
     "read_nifti",
     "read_nifti_labels",
     "scan_dicom",
+    "write_label_file",
     "write_nifti",
 ]

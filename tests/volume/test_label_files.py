@@ -15,7 +15,7 @@ from napari_dante.volume import Label, default_label, read_label_file, write_lab
 SNAP = """\
 ################################################
 # ITK-SnAP Label Description File
-# File format: 
+# File format:
 # IDX   -R-  -G-  -B-  -A--  VIS MSH  LABEL
 ################################################
     0     0    0    0        0  0  0    "Clear Label"

@@ -7,7 +7,8 @@ UID itself, file names and patient tags are never shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from napari_dante.volume.dicom_stack import Stack, stack
 from napari_dante.volume.geometry import Geometry
 from napari_dante.volume.volume import Volume
 
-__all__ = ["DicomScan", "Refusal", "SeriesInfo", "read_dicom", "scan_dicom"]
+__all__ = ["DicomScan", "Refusal", "SeriesInfo", "one_series", "read_dicom", "scan_dicom"]
 
 _SERIES = "series "
 
@@ -138,8 +139,7 @@ def read_dicom(path: str | Path, series: str | None = None) -> Volume:
     VolumeError
         There is none that can be opened, and the sentence says why.
     """
-    with dicom_files(Path(path)) as (files, absent):
-        info = _choose(_scan(files, absent), series)
+    with one_series(Path(path), series) as info:
         values = _values(info.stack)
     return Volume(
         info.geometry.to_display(values),
@@ -147,8 +147,22 @@ def read_dicom(path: str | Path, series: str | None = None) -> Volume:
         modality=info.modality,
         name=f"{info.modality} {info.id}",
         source=Path(path),
+        series=info.id,
         problems=info.problems,
     )
+
+
+@contextmanager
+def one_series(path: Path, series: str | None) -> Iterator[SeriesInfo]:
+    """Give the wanted series of a path; its files are there as long as the block lasts.
+
+    Raises
+    ------
+    SeriesChoice, VolumeError
+        As for `read_dicom`.
+    """
+    with dicom_files(path) as (files, absent):
+        yield _choose(_scan(files, absent), series)
 
 
 def _group(files: list[Path]) -> tuple[dict[str, list[Header]], list[Refusal]]:

@@ -86,9 +86,7 @@ def read_label_file(path: str | Path) -> dict[int, Label]:
             text = stream.read(_LARGEST).decode(errors="replace")
     except OSError as error:
         why = error.strerror or "the disk refused"
-        raise VolumeError(
-            f"The label names cannot be read: {why}.", type(error).__name__
-        ) from None
+        raise VolumeError(f"The label names cannot be read: {why}.", type(error).__name__) from None
     lines = [line.strip() for line in text.lstrip("\ufeff").splitlines()]
     rows = [_row(line) for line in lines if line and not line.startswith("#")]
     labels = {value: label for value, label in rows if value != 0 and label.name != "(none)"}
@@ -120,27 +118,26 @@ def _part(text: str) -> float:
 
 
 def _snap(table: Mapping[int, Label]) -> str:
-    lines = [
-        '{:5d} {:5d} {:4d} {:4d}        1  1  1    "{}"'.format(
-            value, *_bytes(label), _one_line(label.name).replace('"', "'")
-        )
-        for value, label in table.items()
-    ]
-    return _SNAP_HEAD + "".join(f"{line}\n" for line in lines)
+    lines = []
+    for value, label in table.items():
+        red, green, blue = _bytes(label)
+        name = _one_line(label.name).replace('"', "'")
+        lines.append(f'{value:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{name}"\n')
+    return _SNAP_HEAD + "".join(lines)
 
 
 def _slicer(table: Mapping[int, Label]) -> str:
-    lines = [
-        "{} {} {} {} {} 255".format(
-            value, _one_line(label.name).replace(" ", "_") or f"label_{value}", *_bytes(label)
-        )
-        for value, label in table.items()
-    ]
-    return _SLICER_HEAD.format(count=len(lines) + 1) + "".join(f"{line}\n" for line in lines)
+    lines = []
+    for value, label in table.items():
+        red, green, blue = _bytes(label)
+        name = _one_line(label.name).replace(" ", "_") or f"label_{value}"
+        lines.append(f"{value} {name} {red} {green} {blue} 255\n")
+    return _SLICER_HEAD.format(count=len(lines) + 1) + "".join(lines)
 
 
-def _bytes(label: Label) -> list[int]:
-    return [round(min(max(part, 0.0), 1.0) * 255) for part in label.colour]
+def _bytes(label: Label) -> tuple[int, int, int]:
+    red, green, blue = (round(min(max(part, 0.0), 1.0) * 255) for part in label.colour)
+    return red, green, blue
 
 
 def _one_line(name: str) -> str:

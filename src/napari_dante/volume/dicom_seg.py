@@ -23,8 +23,9 @@ from pydicom.valuerep import DSfloat
 
 from napari_dante.errors import VolumeError
 from napari_dante.files import atomic_path
-from napari_dante.volume.dicom import SeriesInfo, one_series
+from napari_dante.volume.dicom import one_series
 from napari_dante.volume.dicom_file import UNREADABLE
+from napari_dante.volume.dicom_scan import SeriesInfo
 from napari_dante.volume.dicom_slice import Slice
 from napari_dante.volume.quiet import quietly
 from napari_dante.volume.volume import Label, LabelMap

@@ -218,9 +218,7 @@ def test_absurd_counts_in_the_private_header_take_no_memory(tmp_path: Path) -> N
             read_dicom(tmp_path / "m")
 
 
-def test_nothing_private_is_told_or_saved(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_private_is_told_or_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     volume = read_dicom(write_mosaic(tmp_path / "m", content(), OBLIQUE))
     write_nifti(tmp_path / "a.nii", volume.array, volume.geometry)
     told = repr(volume) + str(volume.problems) + repr(scan_dicom(tmp_path / "m").series[0].stack)

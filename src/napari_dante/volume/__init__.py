@@ -15,6 +15,7 @@ from napari_dante.volume.open import (
     Description,
     VolumeInfo,
     describe,
+    holds_labels,
     open_labels,
     open_volume,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "VolumeInfo",
     "default_label",
     "describe",
+    "holds_labels",
     "labels_from_json",
     "labels_to_json",
     "match_grid",

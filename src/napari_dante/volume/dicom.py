@@ -20,6 +20,7 @@ from napari_dante.volume.dicom_scan import DicomScan, Refusal, SeriesInfo, choos
 from napari_dante.volume.dicom_slice import Slice
 from napari_dante.volume.dicom_source import dicom_files
 from napari_dante.volume.dicom_stack import Stack
+from napari_dante.volume.machine import read_whole
 from napari_dante.volume.progress import Tell, in_threads, untold
 from napari_dante.volume.quiet import quietly
 from napari_dante.volume.volume import Volume
@@ -73,7 +74,7 @@ def read_dicom(path: str | Path, series: str | None = None, tell: Tell = untold)
         name=f"{info.modality} {info.id}",
         source=Path(path),
         series=info.id,
-        problems=info.problems,
+        problems=info.problems + read_whole(values.nbytes, "is DICOM"),
     )
 
 

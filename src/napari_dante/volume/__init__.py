@@ -9,7 +9,7 @@ True
 from napari_dante.volume.dicom import DicomScan, Refusal, SeriesInfo, read_dicom, scan_dicom
 from napari_dante.volume.dicom_seg import NAMES_THE_PATIENT, write_dicom_seg
 from napari_dante.volume.geometry import GRID_TOLERANCE_MM, Geometry
-from napari_dante.volume.label_files import read_label_file, write_label_file
+from napari_dante.volume.label_files import LABEL_FILES, read_label_file, write_label_file
 from napari_dante.volume.nifti import read_nifti, read_nifti_labels, write_nifti
 from napari_dante.volume.open import (
     Description,
@@ -31,6 +31,7 @@ from napari_dante.volume.volume import (
 
 __all__ = [
     "GRID_TOLERANCE_MM",
+    "LABEL_FILES",
     "NAMES_THE_PATIENT",
     "Description",
     "DicomScan",

@@ -121,7 +121,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", type=Path, help="NIfTI file, DICOM file or DICOM folder")
+    parser.add_argument("image", type=Path, help="NIfTI or NRRD file, DICOM file or folder")
     parser.add_argument("--series", help="id of one volume, as 'info' prints it")
 
 
@@ -134,9 +134,24 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
     info.add_argument("path", type=Path)
     _add_json(info)
 
-    convert = _add(commands, "convert", "images", "DICOM or NIfTI to NIfTI, geometry kept")
+    convert = _add(commands, "convert", "images", "to NIfTI, or labels to DICOM; geometry kept")
     _add_image(convert)
-    convert.add_argument("target", type=Path, help=".nii or .nii.gz")
+    convert.add_argument(
+        "target",
+        type=Path,
+        help=".nii or .nii.gz; for labels also .dcm, a DICOM segmentation, which names the "
+        "patient and the study of its series, or the names alone: .ctbl (3D Slicer), .label or "
+        ".txt (ITK-SNAP)",
+    )
+    convert.add_argument(
+        "--reference", type=Path, metavar="DICOM", help="the series that a .dcm of labels is for"
+    )
+    convert.add_argument(
+        "--names",
+        type=Path,
+        metavar="TABLE",
+        help="take names and colours of labels from a file of ITK-SNAP or 3D Slicer",
+    )
 
     predict = _add(commands, "predict", "images", "segment an image")
     _add_image(predict)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from napari_dante.adapt.lora import add_lora
-from napari_dante.adapt.recipe import Adapter, GradualUnfreezing, LoRA, Recipe
+from napari_dante.adapt.recipe import Adapter, FromScratch, GradualUnfreezing, LoRA, Recipe
 from napari_dante.adapt.unfreezing import Schedule, stages
 from napari_dante.model.head import AdaptedNetwork, split_head
 
@@ -55,6 +55,8 @@ def prepare(network: nn.Module, recipe: Recipe) -> Plan:
         return _prepare_lora(network, recipe)
     if isinstance(recipe, Adapter):
         return _prepare_adapter(network, recipe)
+    if isinstance(recipe, FromScratch):
+        return Plan([list(network.parameters())], lambda group, step: 1.0)
     return _prepare_unfreezing(network, recipe)
 
 

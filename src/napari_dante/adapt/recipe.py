@@ -5,6 +5,7 @@ Torch-free: the viewer's process builds recipes, the worker follows them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
@@ -14,8 +15,11 @@ from napari_dante.errors import TeachError
 __all__ = [
     "RECIPES",
     "Adapter",
+    "Dimensions",
+    "FromScratch",
     "GradualUnfreezing",
     "LoRA",
+    "NetworkChoice",
     "Recipe",
     "Training",
     "recipe_from_json",
@@ -26,6 +30,8 @@ __all__ = [
 Augmentation = Literal["none", "mild", "strong"]
 Device = Literal["auto", "cpu", "cuda"]
 Layout = Literal["kernel_in", "per_tap"]
+NetworkChoice = Literal["auto", "UNet", "DynUNet", "SegResNet"]
+Dimensions = Literal["auto", "2", "3"]
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,44 @@ class Adapter:
             )
 
 
-Recipe = LoRA | GradualUnfreezing | Adapter
+@dataclass(frozen=True)
+class FromScratch:
+    """Forget the model and train a fresh network that is fitted to the cases.
+
+    Its size and shape are chosen when the job starts, for the device that runs it; see
+    :mod:`napari_dante.adapt.configure`. ``batch`` is the least number of patches in a
+    step: more are taken where a step would otherwise leave the device idle.
+
+    Attributes
+    ----------
+    network
+        A MONAI network, or ``"auto"``.
+    dimensions
+        ``"3"`` for windows of the volume, ``"2"`` for its slices one by one, or ``"auto"``.
+    memory
+        GiB that a step may take; 0 leaves it to the device.
+    """
+
+    method: ClassVar[str] = "scratch"
+    title: ClassVar[str] = "From scratch"
+
+    network: NetworkChoice = "auto"
+    dimensions: Dimensions = "auto"
+    memory: float = 0.0
+    training: Training = field(
+        default_factory=lambda: Training(
+            steps=1000, augmentation="strong", check_every=50, patience=20
+        )
+    )
+
+    def __post_init__(self) -> None:
+        _one_of("network", self.network, NetworkChoice)
+        _one_of("dimensions", self.dimensions, Dimensions)
+        if not 0 <= self.memory < math.inf:
+            raise TeachError("'memory' must not be less than zero.")
+
+
+Recipe = LoRA | GradualUnfreezing | Adapter | FromScratch
 RECIPES: dict[str, type[Recipe]] = {kind.method: kind for kind in get_args(Recipe)}
 
 

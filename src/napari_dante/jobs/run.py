@@ -15,19 +15,22 @@ from numpy.typing import NDArray
 
 from napari_dante.adapt.data import to_grid
 from napari_dante.adapt.events import Word
-from napari_dante.adapt.feed import Feed, feed, starting_model
+from napari_dante.adapt.feed import Feed, feed
 from napari_dante.adapt.loop import Lesson
 from napari_dante.adapt.monitor import Monitor
 from napari_dante.adapt.patches import Grid
-from napari_dante.adapt.recipe import Recipe, recipe_to_json
+from napari_dante.adapt.recipe import recipe_to_json
 from napari_dante.errors import DanteError, TeachError
 from napari_dante.evaluate.exam import examine
+from napari_dante.evaluate.overlap import dice
 from napari_dante.evaluate.report import ExamReport, write_report
 from napari_dante.evaluate.split import Split
 from napari_dante.jobs.events import Event, Failed, Finished, Started, encode
 from napari_dante.jobs.folder import CaseData, JobFolder
+from napari_dante.jobs.start import Start, start_of
 from napari_dante.model.file import Model, read_model, write_model
 from napari_dante.model.segmenter import Segmenter, choose_device
+from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["guarded", "run_job"]
 
@@ -86,17 +89,16 @@ class _Run:
     poll: Callable[[bool], Word | None]
 
     @cached_property
-    def recipe(self) -> Recipe:
-        return self.job.recipe()
+    def device(self) -> torch.device:
+        return choose_device(self.job.recipe().training.device)
 
     @cached_property
-    def base(self) -> Model:
-        return read_model(self.job.base)
+    def start(self) -> Start:
+        return start_of(self.job, self.device)
 
-    @cached_property
-    def start(self) -> Model:
-        """The base as the recipe needs it; it predicts the same."""
-        return starting_model(self.base, self.recipe)
+    @property
+    def spec(self) -> ArchitectureSpec:
+        return self.start.model.spec
 
     @cached_property
     def cases(self) -> list[CaseData]:
@@ -109,7 +111,7 @@ class _Run:
 
     @cached_property
     def truth(self) -> NDArray[np.uint8]:
-        return self.case.classes(self.base.spec)
+        return self.case.classes(self.spec)
 
     @cached_property
     def split(self) -> Split:
@@ -117,82 +119,109 @@ class _Run:
 
     @cached_property
     def names(self) -> dict[int, str]:
-        return {index: label.name for index, label in enumerate(self.base.spec.labels, start=1)}
+        """What the first case marks: the rest cannot be examined on it."""
+        marked = self.case.annotated(self.spec)
+        numbered = enumerate(self.spec.labels, start=1)
+        return {index: label.name for index, label in numbered if marked[index]}
 
     def events(self) -> Iterator[Event]:
         begin = time.monotonic()
-        digest = self.job.base_hash()
-        device = choose_device(self.recipe.training.device)
-        segmenter = Segmenter(self.start, device)
-        before = segmenter.predict(np.asarray(self.case.image), self.case.spacing)
+        before = self._before()
         self.job.save_array("before.npy", before)
-        monitor = Monitor(self._grid(self.case, self.split.exam), self.base.spec, self.case.axis)
-        food = self._feed(segmenter, digest)
-        scores = monitor.dice(food.whole)
-        lesson = self._lesson(segmenter, food, monitor, digest)
+        segmenter = Segmenter(self.start.model, self.device)
+        monitor = Monitor(self._grid(self.case, self.split.exam), self.spec, self.case.axis)
+        food = self._feed(segmenter)
+        scores = self._to_beat(before, monitor, food)
+        lesson = self._lesson(segmenter, food, monitor)
         yield self._started(segmenter, lesson.trained, scores)
         yield from lesson.run()
         if not self.job.candidate.is_file():
             raise TeachError("Teaching ended before anything was learned; nothing changed.")
-        self._finish(before, device, digest)
+        self._finish(before)
         yield Finished(self.job.candidate.name, time.monotonic() - begin)
+
+    def _before(self) -> NDArray[np.uint8]:
+        """Return what was known before: the mask of the model, or nothing without one."""
+        if self.start.base is None:
+            return np.zeros(self.case.image.shape, np.uint8)
+        segmenter = Segmenter(self.start.base, self.device)
+        return segmenter.predict(np.asarray(self.case.image), self.case.spacing)
 
     def _grid(self, case: CaseData, slices: Sequence[int]) -> Grid:
         return to_grid(
             np.asarray(case.image),
-            case.classes(self.base.spec),
+            case.classes(self.spec),
             spacing=case.spacing,
             axis=case.axis,
             slices=slices,
-            spec=self.base.spec,
+            spec=self.spec,
         )
 
-    def _feed(self, segmenter: Segmenter, digest: str) -> Feed:
+    def _feed(self, segmenter: Segmenter) -> Feed:
         first, *others = self.cases
         grids = [self._grid(first, self.split.learn)]
         grids += [self._grid(case, np.flatnonzero(case.trusted).tolist()) for case in others]
-        patch = self.base.spec.patch
-        return feed(segmenter.network, self.recipe, grids, patch, self.job.features, digest)
+        recipe, patch, digest = self.start.recipe, self.spec.patch, self.start.digest or ""
+        return feed(segmenter.network, recipe, grids, patch, self.job.features, digest)
 
-    def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor, digest: str) -> Lesson:
+    def _scores(self, monitor: Monitor, food: Feed) -> dict[str, float]:
+        """Return the Dice of each structure that the first case marks, on the exam slices."""
+        scores = monitor.dice(food.whole)
+        return {name: scores[name] for name in self.names.values() if name in scores}
+
+    def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor) -> Lesson:
         def save(weights: Mapping[str, torch.Tensor]) -> None:
-            self._write({key: value.numpy() for key, value in weights.items()}, digest, None)
+            self._write({key: value.numpy() for key, value in weights.items()}, None)
 
         return Lesson(
             segmenter.network,
-            self.recipe,
+            self.start.recipe,
             draw=food.draw,
             forward=food.forward,
-            examine=lambda: monitor.dice(food.whole),
+            examine=lambda: self._scores(monitor, food),
             save_best=save,
             checkpoint=self.job.last,
             poll=self.poll,
         )
 
+    def _to_beat(
+        self, before: NDArray[np.uint8], monitor: Monitor, food: Feed
+    ) -> Mapping[str, float]:
+        """Return the exam Dice of what was known before; empty where nothing was."""
+        if self.start.base is None:
+            return {}
+        if self.start.configuration is None:
+            return self._scores(monitor, food)
+        old, new = (np.take(mask, self.split.exam, self.case.axis) for mask in (before, self.truth))
+        found = {name: dice(old == value, new == value) for value, name in self.names.items()}
+        return {name: score for name, score in found.items() if score is not None}
+
     def _started(self, segmenter: Segmenter, trained: int, scores: Mapping[str, float]) -> Started:
+        chosen = self.start.configuration
         return Started(
-            method=self.recipe.method,
+            method=self.start.recipe.method,
             device=str(next(segmenter.network.parameters()).device),
             trained=trained,
-            parameters=sum(weight.size for weight in self.start.weights.values()),
+            parameters=sum(weight.size for weight in self.start.model.weights.values()),
             axis=self.case.axis,
             learn=self.split.learn,
             exam=self.split.exam,
             dice=sum(scores.values()) / len(scores) if scores else None,
+            note=chosen.sentence if chosen is not None else "",
         )
 
-    def _write(
-        self, weights: Mapping[str, NDArray[Any]], digest: str, exam: ExamReport | None
-    ) -> None:
-        lineage = self.base.lineage.child(
-            digest, recipe_to_json(self.recipe), exam.summary() if exam else None
+    def _write(self, weights: Mapping[str, NDArray[Any]], exam: ExamReport | None) -> None:
+        start = self.start
+        lineage = start.model.lineage.child(
+            start.digest, recipe_to_json(start.recipe), exam.summary() if exam else None
         )
-        write_model(self.job.candidate, Model(self.start.spec, weights, lineage))
+        write_model(self.job.candidate, Model(self.spec, weights, lineage))
 
-    def _finish(self, before: NDArray[np.uint8], device: torch.device, digest: str) -> None:
+    def _finish(self, before: NDArray[np.uint8]) -> None:
         """Examine the file that will be kept, not the network that was in memory."""
         best = read_model(self.job.candidate)
-        after = Segmenter(best, device).predict(np.asarray(self.case.image), self.case.spacing)
+        segmenter = Segmenter(best, self.device)
+        after = segmenter.predict(np.asarray(self.case.image), self.case.spacing)
         self.job.save_array("after.npy", after)
         report = None
         if self.split.exam:
@@ -206,5 +235,5 @@ class _Run:
                 split=self.split,
             )
             write_report(self.job.exam, report)
-        self._write(best.weights, digest, report)
+        self._write(best.weights, report)
         self.job.last.unlink(missing_ok=True)

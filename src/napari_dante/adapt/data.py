@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dante.adapt.patches import Grid
-from napari_dante.model.inference import normalise_head, resample_image, resampled_shape
+from napari_dante.model.inference import normalise_head, resample_image, working_shape
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["to_grid"]
@@ -41,7 +41,7 @@ def to_grid(
     spec
         The model.
     """
-    shape = resampled_shape(image.shape, spacing, spec.spacing)
+    shape = working_shape(image.shape, spacing, spec.spacing, spec.patch)
     source, trusted = _slice_sources(image.shape[axis], shape[axis], slices)
     index = [_nearest(old, new) for old, new in zip(image.shape, shape, strict=True)]
     index[axis] = source

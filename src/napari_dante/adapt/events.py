@@ -27,7 +27,8 @@ class Started:
     """A lesson begins: what is trained and on what.
 
     ``learn`` and ``exam`` are slice indices along ``axis`` of the first case, in display
-    order; ``dice`` is the old model's mean Dice on the exam slices, the line to beat.
+    order; ``dice`` is the old model's mean Dice on the exam slices, the line to beat;
+    ``note`` says in a sentence what was chosen for the person, and why.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Started:
     learn: tuple[int, ...]
     exam: tuple[int, ...]
     dice: float | None
+    note: str = ""
 
 
 @dataclass(frozen=True)

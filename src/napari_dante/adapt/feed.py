@@ -13,11 +13,12 @@ from napari_dante.adapt.features import FeatureBank
 from napari_dante.adapt.patches import Grid, Patch, PatchSampler
 from napari_dante.adapt.recipe import Adapter, Recipe
 from napari_dante.adapt.tiles import TileSampler
-from napari_dante.model.file import Model
+from napari_dante.model.file import Lineage, Model
 from napari_dante.model.head import split_head
 from napari_dante.model.network import build_network, load_weights
+from napari_dante.model.spec import ArchitectureSpec
 
-__all__ = ["Feed", "feed", "starting_model"]
+__all__ = ["Feed", "feed", "fresh_model", "starting_model"]
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,20 @@ def starting_model(base: Model, recipe: Recipe) -> Model:
     if not isinstance(recipe, Adapter) or recipe.linear_probe or base.spec.adapter is not None:
         return base
     spec = replace(base.spec, adapter=recipe.hidden)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.training.seed)
-        network = build_network(spec)
+    network = _fresh(spec, recipe.training.seed)
     weights = {key: torch.from_numpy(value) for key, value in base.weights.items()}
     load_weights(network.get_submodule("base"), weights)
     state = {key: value.numpy() for key, value in network.state_dict().items()}
     return Model(spec, state, base.lineage)
+
+
+def fresh_model(spec: ArchitectureSpec, lineage: Lineage, seed: int) -> Model:
+    """Return a model that has learned nothing; the same seed gives the same weights."""
+    state = {key: value.numpy() for key, value in _fresh(spec, seed).state_dict().items()}
+    return Model(spec, state, lineage)
+
+
+def _fresh(spec: ArchitectureSpec, seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build_network(spec)

@@ -12,14 +12,17 @@ from torch.nn.utils import parametrize
 from napari_dante.adapt.lora import add_dense, add_lora
 from napari_dante.adapt.recipe import (
     Adapter,
+    Auto,
     DecoderOnly,
     EncoderLoRA,
+    FromScratch,
     FullFineTuning,
     GradualUnfreezing,
     LoRA,
     Recipe,
 )
 from napari_dante.adapt.unfreezing import Schedule, stages
+from napari_dante.errors import TeachError
 from napari_dante.model.head import AdaptedNetwork, split_head
 from napari_dante.model.roles import parts
 
@@ -78,10 +81,14 @@ def prepare(network: nn.Module, recipe: Recipe) -> Plan:
             return _prepare_decoder(network)
         case FullFineTuning():
             return _prepare_full(network, recipe)
+        case FromScratch():
+            return _even(list(network.parameters()))
         case Adapter():
             return _prepare_adapter(network, recipe)
         case GradualUnfreezing():
             return _prepare_unfreezing(network, recipe)
+        case Auto():
+            raise TeachError("No method has been chosen for this network yet.")
 
 
 def _even(trained: list[nn.Parameter]) -> Plan:

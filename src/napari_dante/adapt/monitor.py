@@ -24,7 +24,8 @@ class Monitor:
     Parameters
     ----------
     grid
-        The case on the network's grid, only its exam slices trusted.
+        The case on the network's grid, only its exam slices trusted; structures that it
+        does not annotate are not looked for.
     spec
         The model.
     axis
@@ -37,7 +38,11 @@ class Monitor:
         self._trusted = grid.trusted[box]
         self._truth = grid.labels[box][self._trusted]
         self._slice = np.nonzero(self._trusted)[axis]
-        self._spec = spec
+        self._patch = spec.patch
+        known = grid.annotated or (True,) * spec.out_channels
+        self._names = {
+            index: label.name for index, label in enumerate(spec.labels, start=1) if known[index]
+        }
 
     def look(self, network: nn.Module) -> Look:
         """Return the Dice of each structure that the exam slices or the network show."""
@@ -45,7 +50,7 @@ class Monitor:
             return Look()
         training = network.training
         network.eval()
-        probabilities = slide(network, self._image, self._spec.patch, OVERLAP, lambda: None)
+        probabilities = slide(network, self._image, self._patch, OVERLAP, lambda: None)
         network.train(training)
         classes = torch.argmax(probabilities[0], dim=0).cpu().numpy()[self._trusted]
         by_slice = [
@@ -57,8 +62,7 @@ class Monitor:
 
     def _scores(self, classes: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
         found = {
-            label.name: dice(classes == index, truth == index)
-            for index, label in enumerate(self._spec.labels, start=1)
+            name: dice(classes == index, truth == index) for index, name in self._names.items()
         }
         return {name: score for name, score in found.items() if score is not None}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, permutations
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -17,6 +19,11 @@ AugmentationName = Literal["none", "mild", "strong"]
 
 CONTEXT = 1.5
 """Edge of the box that is cut before the affine, in patches: corners stay inside."""
+
+
+FLAT = 3
+"""A patch this much shorter along an axis than along another has thick slices there: it is
+turned, stretched and sheared within them only (Isensee et al. 2021)."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,7 @@ class PatchSampler:
         self._seed = seed
         self._centres = [_voxels_by_class(grid) for grid in grids]
         self._augment = _augmentation(augmentation, patch)
+        self._across = patch.index(1) + 1 if 1 in patch else None
 
     def draw(self, number: int) -> Patch:
         """Return patch `number`."""
@@ -110,17 +118,26 @@ class PatchSampler:
         by_class = self._centres[which]
         voxels = by_class[int(random.integers(len(by_class)))]
         centre = voxels[int(random.integers(len(voxels)))]
-        jitter = [random.integers(-size // 4, size // 4 + 1) for size in self._patch]
+        jitter = [random.integers(-(size // 4), size // 4 + 1) for size in self._patch]
         self._augment.set_random_state(seed=int(random.integers(2**31)))
         grid = self._grids[which]
-        sample = self._augment(_cut(grid, centre + jitter, self._patch))
+        sample = self._augmented(_cut(grid, centre + jitter, self._patch))
         return Patch(
-            image=torch.as_tensor(sample["image"], dtype=torch.float32),
-            labels=torch.as_tensor(sample["labels"][0], dtype=torch.long),
-            trusted=torch.as_tensor(sample["trusted"][0]) > 0.5,
+            image=sample["image"].float(),
+            labels=sample["labels"][0].long(),
+            trusted=sample["trusted"][0] > 0.5,
             annotated=None if grid.annotated is None else torch.tensor(grid.annotated),
             earlier=self._earlier,
         )
+
+    def _augmented(self, box: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+        """Augment a box, a single slice as the plane that it is."""
+        across = self._across
+        if across is None:
+            sample = self._augment(box)
+            return {key: torch.as_tensor(value) for key, value in sample.items()}
+        sample = self._augment({key: value.squeeze(across) for key, value in box.items()})
+        return {key: torch.as_tensor(value).unsqueeze(across) for key, value in sample.items()}
 
 
 def _voxels_by_class(grid: Grid) -> list[NDArray[np.intp]]:
@@ -134,7 +151,7 @@ def _cut(
     grid: Grid, centre: NDArray[np.intp], patch: tuple[int, int, int]
 ) -> dict[str, NDArray[np.float32]]:
     """Cut the box around `centre`; what lies outside the image is dark and untrusted."""
-    size = np.ceil(np.array(patch) * CONTEXT).astype(int)
+    size = np.array([edge if edge == 1 else ceil(edge * CONTEXT) for edge in patch])
     start = np.asarray(centre) - size // 2
     inside = tuple(
         slice(max(0, low), min(limit, low + length))
@@ -155,20 +172,22 @@ def _cut(
 
 
 def _augmentation(name: AugmentationName, patch: tuple[int, int, int]) -> mt.Compose:
-    crop = mt.CenterSpatialCropd(("image", "labels", "trusted"), roi_size=patch)
+    size = [edge for edge in patch if edge > 1]
+    crop = mt.CenterSpatialCropd(("image", "labels", "trusted"), roi_size=size)
     if name == "none":
         return mt.Compose([crop])
     strength = 1.0 if name == "strong" else 0.5
-    angle, zoom = 0.5 * strength, 0.25 * strength
+    free = [strength if len(size) == 2 or edge * FLAT >= max(size) else 0.0 for edge in size]
+    turns = [min(pair) for pair in combinations(free, 2)][::-1]
     return mt.Compose(
         [
             mt.RandAffined(
                 ("image", "labels", "trusted"),
                 prob=0.8,
-                spatial_size=patch,
-                rotate_range=(angle, angle, angle),
-                scale_range=(zoom, zoom, zoom),
-                shear_range=[0.1 * strength] * 6,
+                spatial_size=size,
+                rotate_range=[0.5 * value for value in turns],
+                scale_range=[0.25 * value for value in free],
+                shear_range=[0.1 * min(pair) for pair in permutations(free, 2)],
                 mode=("bilinear", "nearest", "nearest"),
                 padding_mode=("border", "zeros", "zeros"),
             ),
@@ -176,7 +195,7 @@ def _augmentation(name: AugmentationName, patch: tuple[int, int, int]) -> mt.Com
             mt.RandBiasFieldd("image", prob=0.4, degree=3, coeff_range=(0.0, 0.3 * strength)),
             mt.RandAdjustContrastd("image", prob=0.5, gamma=(1 - 0.4 * strength, 1 + strength)),
             mt.RandGaussianSmoothd(
-                "image", prob=0.2, **{f"sigma_{axis}": (0.2, 1.0) for axis in "xyz"}
+                "image", prob=0.2, **{f"sigma_{axis}": (0.2, 1.0) for axis in "xyz"[: len(size)]}
             ),
             mt.RandScaleIntensityd("image", factors=0.3 * strength, prob=0.5),
             mt.RandShiftIntensityd("image", offsets=0.3 * strength, prob=0.5),

@@ -5,6 +5,7 @@ Torch-free: the viewer's process builds recipes, the worker follows them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
@@ -15,11 +16,15 @@ from napari_dante.model.low_rank import LowRank, Role, one_of
 __all__ = [
     "RECIPES",
     "Adapter",
+    "Auto",
     "DecoderOnly",
+    "Dimensions",
     "EncoderLoRA",
+    "FromScratch",
     "FullFineTuning",
     "GradualUnfreezing",
     "LoRA",
+    "NetworkChoice",
     "Recipe",
     "Training",
     "recipe_from_json",
@@ -29,6 +34,8 @@ __all__ = [
 
 Augmentation = Literal["none", "mild", "strong"]
 Device = Literal["auto", "cpu", "cuda"]
+NetworkChoice = Literal["auto", "UNet", "DynUNet", "SegResNet"]
+Dimensions = Literal["auto", "2", "3"]
 
 
 @dataclass(frozen=True)
@@ -234,9 +241,83 @@ class Adapter:
                 "The black-box adapter learns from stored features, which cannot be "
                 "augmented: 'augmentation' must be none."
             )
+        if self.training.distillation:
+            raise TeachError("The black-box adapter has no use for 'distillation'.")
 
 
-Recipe = LoRA | GradualUnfreezing | FullFineTuning | DecoderOnly | EncoderLoRA | Adapter
+@dataclass(frozen=True)
+class FromScratch:
+    """Forget the model and train a fresh network that is fitted to the cases.
+
+    Its size and shape are chosen when the job starts, for the device that runs it; see
+    :mod:`napari_dante.adapt.configure`. ``batch`` is the least number of patches in a
+    step: more are taken where a step would otherwise leave the device idle.
+
+    Attributes
+    ----------
+    network
+        A MONAI network, or ``"auto"``.
+    dimensions
+        ``"3"`` for windows of the volume, ``"2"`` for its slices one by one, or ``"auto"``.
+    memory
+        GiB that a step may take; 0 leaves it to the device.
+    """
+
+    method: ClassVar[str] = "scratch"
+    title: ClassVar[str] = "From scratch"
+
+    network: NetworkChoice = "auto"
+    dimensions: Dimensions = "auto"
+    memory: float = 0.0
+    training: Training = field(
+        default_factory=lambda: Training(
+            steps=1000, augmentation="strong", check_every=50, patience=20
+        )
+    )
+
+    def __post_init__(self) -> None:
+        one_of("network", self.network, NetworkChoice)
+        one_of("dimensions", self.dimensions, Dimensions)
+        if not 0 <= self.memory < math.inf:
+            raise TeachError("'memory' must not be less than zero.")
+        if self.training.distillation:
+            raise TeachError("From scratch there is no old model for 'distillation'.")
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Choose the method from what there is to learn from; see :mod:`napari_dante.adapt.auto`.
+
+    Attributes
+    ----------
+    minutes
+        What the training steps may take; 0 leaves the number of steps to the method.
+    training
+        Device, seed, batch, replay, distillation and weight decay are kept; the rest
+        belongs to the method that is chosen.
+    """
+
+    method: ClassVar[str] = "auto"
+    title: ClassVar[str] = "Automatic"
+
+    minutes: float = 0.0
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minutes < math.inf:
+            raise TeachError("'minutes' must not be below zero.")
+
+
+Recipe = (
+    LoRA
+    | GradualUnfreezing
+    | FullFineTuning
+    | DecoderOnly
+    | EncoderLoRA
+    | Adapter
+    | FromScratch
+    | Auto
+)
 RECIPES: dict[str, type[Recipe]] = {kind.method: kind for kind in get_args(Recipe)}
 
 

@@ -65,7 +65,7 @@ def tiles(grid: Grid, patch: tuple[int, int, int]) -> list[Grid]:
     padded = _padded(grid, patch)
     shape = padded.image.shape
     steps = [
-        edge if size == edge else int(edge * (1 - OVERLAP))
+        edge if size == edge else max(1, int(edge * (1 - OVERLAP)))
         for size, edge in zip(shape, patch, strict=True)
     ]
     return [

@@ -12,7 +12,7 @@ from typing import Any
 
 from napari_dante.adapt.recipe import RECIPES
 
-__all__ = ["CaseOption", "build_parser", "parse_slices"]
+__all__ = ["CaseOption", "build_parser", "parse_new_label", "parse_slices"]
 
 
 @dataclass
@@ -70,6 +70,15 @@ def _key_value(text: str) -> tuple[str, str]:
     if not (mark and key and value):
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form key=value")
     return key, value
+
+
+def parse_new_label(text: str) -> tuple[int | None, str]:
+    """Return the label value, if one is given, and the name of a new structure."""
+    value, mark, name = text.partition("=")
+    number, name = (int(value), name) if mark and value.isdecimal() else (None, text)
+    if not name.strip() or number == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form name or value=name")
+    return number, name.strip()
 
 
 def _fraction(text: str) -> float:
@@ -173,7 +182,7 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
 
 def _add_teaching(commands: Any) -> None:  # noqa: ANN401
     teach = _add(commands, "teach", "teaching", "adapt a model to corrected slices")
-    teach.add_argument("--model", required=True, help="file, or name in the library")
+    teach.add_argument("--model", help="file, or name in the library; 'scratch' can do without one")
     teach.add_argument(
         "--case", nargs=2, action=_AddCase, metavar=("IMAGE", "LABELS"), required=True
     )
@@ -207,6 +216,15 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
         metavar="KEY=VALUE",
         help="an option of the recipe, such as steps=200, rank=8 or targets=decoder,head "
         "(lora), hidden=16 or linear_probe=true (adapter)",
+    )
+    teach.add_argument(
+        "--new-label",
+        type=parse_new_label,
+        action="append",
+        default=[],
+        metavar="[VALUE=]NAME",
+        help="a structure that the model shall learn beside those it knows, by its name in the "
+        "label table or, where the labels have no names, by its value, such as 4=lesion",
     )
     teach.add_argument("--exam-fraction", type=_fraction, default=0.3)
     teach.add_argument("--out", type=Path, required=True, help="new model, .safetensors")

@@ -24,7 +24,7 @@ from napari_dante.model.file import read_header
 from napari_dante.model.library import Library
 from napari_dante.model.low_rank import LowRank
 from napari_dante.model.spec import ArchitectureSpec
-from napari_dante.volume import Geometry, match_grid, open_labels, open_volume
+from napari_dante.volume import Geometry, LabelMap, match_grid, open_labels, open_volume
 
 __all__ = ["run", "teach"]
 
@@ -34,15 +34,17 @@ def teach(options: Namespace) -> None:
     recipe = recipe_with(options.recipe, dict(options.set))
     if options.adapter_out is not None and not isinstance(recipe, LowRank):
         raise TeachError(f"The recipe '{recipe.method}' leaves no adapter; only LoRA does.")
-    model = Library().resolve(options.model)
-    spec, _ = read_header(model)
-    cases = [_case(case, options.axis, options.series, spec) for case in options.case]
-    earlier = [_case(CaseOption(*pair), options.axis, None, spec) for pair in options.earlier]
-    if not options.no_rehearsal:
+    model = None if options.model is None else Library().resolve(options.model)
+    spec = None if model is None else read_header(model)[0]
+    named = {value: name for value, name in options.new_label if value is not None}
+    cases = [_case(case, options.axis, options.series, spec, named) for case in options.case]
+    earlier = [_case(CaseOption(*pair), options.axis, None, spec, {}) for pair in options.earlier]
+    if model is not None and not options.no_rehearsal:
         earlier += rehearsal(model)
+    new_labels = tuple(name for _, name in options.new_label)
     folder = options.job or Path(tempfile.mkdtemp(prefix="napari-dante-"))
     try:
-        job = create_job(folder, model, cases, recipe, options.exam_fraction, earlier)
+        job = create_job(folder, model, cases, recipe, options.exam_fraction, new_labels, earlier)
         _follow(job)
         with atomic_path(options.out) as temporary:
             shutil.copyfile(job.candidate, temporary)
@@ -62,7 +64,13 @@ def run(options: Namespace) -> None:
     _report(job, as_json=options.json)
 
 
-def _case(option: CaseOption, axis: int, series: str | None, spec: ArchitectureSpec) -> CaseData:
+def _case(
+    option: CaseOption,
+    axis: int,
+    series: str | None,
+    spec: ArchitectureSpec | None,
+    named: Mapping[int, str],
+) -> CaseData:
     volume = open_volume(option.image, series)
     labels = open_labels(option.labels)
     match_grid(labels, volume)
@@ -76,11 +84,17 @@ def _case(option: CaseOption, axis: int, series: str | None, spec: ArchitectureS
     return CaseData(
         image=volume.array,
         labels=labels.array,
-        names=spec.names_for(labels.labels),
+        names={**_names(labels, spec), **named},
         spacing=volume.geometry.spacing,
         axis=display_axis,
         trusted=trusted,
     )
+
+
+def _names(labels: LabelMap, spec: ArchitectureSpec | None) -> dict[int, str]:
+    if spec is not None:
+        return spec.names_for(labels.labels)
+    return {value: label.name for value, label in labels.labels.items()}
 
 
 def _display_slices(geometry: Geometry, axis: int, slices: tuple[int, ...]) -> list[int]:
@@ -98,10 +112,12 @@ def _follow(job: JobFolder) -> None:
         if isinstance(event, Adjusted):
             notice(event.sentence)
         else:
-            progress(_line(event), last=isinstance(event, Finished))
+            progress(_line(event), last=isinstance(event, Started | Finished))
 
 
 def _line(event: Event) -> str:
+    if isinstance(event, Started) and event.note:
+        return event.note
     if isinstance(event, Started):
         share = 100 * event.trained / event.parameters
         return (
@@ -118,13 +134,17 @@ def _line(event: Event) -> str:
 
 def _report(job: JobFolder, *, as_json: bool) -> None:
     report = job.report() if job.exam.is_file() else None
+    chosen = job.configuration()
     if as_json:
         data: Mapping[str, Any] = {
             "recipe": job.recipe().method,
+            "network": chosen.sentence if chosen is not None else None,
             "exam": report.to_json() if report else None,
         }
         emit_json(data)
         return
+    if chosen is not None:
+        say(chosen.sentence)
     if report is None:
         say("The model was adapted; no slice was set aside, so nothing can be said about it.")
         return

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from napari_dante.adapt.data import to_grid
 from napari_dante.adapt.monitor import Monitor
 from napari_dante.adapt.patches import Grid
 from napari_dante.evaluate.report import Retained
 from napari_dante.evaluate.split import split_slices
-from napari_dante.jobs.folder import CaseData
+from napari_dante.jobs.case import CaseData
+from napari_dante.jobs.grids import case_grid
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["EarlierCase", "dice", "retained"]
@@ -40,12 +40,8 @@ class EarlierCase:
     def of(cls, case: CaseData, spec: ArchitectureSpec) -> EarlierCase:
         """Prepare a case."""
         split = split_slices(case.trusted, EXAM_FRACTION)
-        image, classes = np.asarray(case.image), case.classes(spec)
-        again, looked_at = (
-            to_grid(image, classes, spacing=case.spacing, axis=case.axis, slices=slices, spec=spec)
-            for slices in (split.learn, split.exam)
-        )
-        return cls(again, Monitor(looked_at, spec, case.axis))
+        looked_at = case_grid(case, split.exam, spec)
+        return cls(case_grid(case, split.learn, spec), Monitor(looked_at, spec, case.axis))
 
 
 def dice(cases: Sequence[EarlierCase], network: nn.Module) -> list[Mapping[str, float]]:

@@ -2,11 +2,15 @@
 
 ::
 
-    job.json            recipe, SHA-256 of the base model, share of the exam, software
-    base.safetensors    the model to adapt
+    job.json            recipe, SHA-256 of the base model, new structures, share of the
+                        exam, software; name and identity of a model from scratch
+    base.safetensors    the model to adapt, or to compare with; a job from scratch can do
+                        without one
     cases/0/            case.json, image.npy, labels.npy, trusted.npy
     earlier/0/          the same, of cases that the model has learned before
     events.jsonl        what happened
+    network.json        the network that was chosen for a job from scratch
+    recipe.json         the recipe that was chosen for a job that left it open
     features/           what a frozen network makes of the images, to compute it once
     last.pt             to go on after an interruption
     best.safetensors    the adapted model
@@ -23,7 +27,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,76 +37,17 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
-from napari_dante.adapt.recipe import Recipe, recipe_from_json, recipe_to_json
+from napari_dante.adapt.auto import Choice
+from napari_dante.adapt.configuration import Configuration
+from napari_dante.adapt.recipe import FromScratch, Recipe, recipe_from_json, recipe_to_json
 from napari_dante.errors import JobError, TeachError
 from napari_dante.evaluate.report import ExamReport, read_report
 from napari_dante.evaluate.split import Split, split_slices
 from napari_dante.files import atomic_path, save_array, sha256, write_text
-from napari_dante.model.file import read_header
-from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.jobs.case import CaseData, check_cases
+from napari_dante.model.file import Lineage, read_header
 
 __all__ = ["CaseData", "JobFolder", "create_job", "new_job_folder"]
-
-
-@dataclass(frozen=True, eq=False)
-class CaseData:
-    """One corrected volume, arrays in display order (z, y, x).
-
-    Attributes
-    ----------
-    image
-        Intensities, any numeric type.
-    labels
-        Label values; meaningful on the trusted slices.
-    names
-        Structure of each label value; structures are matched to the model by name.
-    spacing
-        mm per voxel (z, y, x).
-    axis
-        Slice axis of `trusted`.
-    trusted
-        bool for each slice along `axis`.
-    """
-
-    image: NDArray[Any]
-    labels: NDArray[Any]
-    names: Mapping[int, str]
-    spacing: tuple[float, float, float]
-    axis: int
-    trusted: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        if self.image.shape != self.labels.shape:
-            raise TeachError("The labels are not on the grid of the image.")
-        if self.trusted.shape != (self.image.shape[self.axis],):
-            raise TeachError("There must be one entry for each slice, trusted or not.")
-
-    def classes(self, spec: ArchitectureSpec) -> NDArray[np.uint8]:
-        """Return the labels as class numbers of `spec`, matched by name.
-
-        Raises
-        ------
-        TeachError
-            If a trusted slice holds a structure that the model does not know.
-        """
-        numbers = {label.name: index for index, label in enumerate(spec.labels, start=1)}
-        seen = np.take(self.labels, np.flatnonzero(self.trusted), self.axis)
-        unknown = [
-            self.names.get(int(value), f"label {value}")
-            for value in np.unique(seen)
-            if value != 0 and self.names.get(int(value)) not in numbers
-        ]
-        if unknown:
-            known = ", ".join(numbers)
-            raise TeachError(
-                f"The model does not know '{unknown[0]}'; it knows: {known}. "
-                "Rename the label or remove it from the corrected slices."
-            )
-        out = np.zeros(self.labels.shape, np.uint8)
-        for value, name in self.names.items():
-            if value != 0 and name in numbers:
-                out[self.labels == value] = numbers[name]
-        return out
 
 
 @dataclass(frozen=True)
@@ -113,7 +58,7 @@ class JobFolder:
 
     @property
     def base(self) -> Path:
-        """The model to adapt."""
+        """The model to adapt; a job from scratch can do without one."""
         return self.path / "base.safetensors"
 
     @property
@@ -130,6 +75,16 @@ class JobFolder:
     def events(self) -> Path:
         """One JSON line for each event."""
         return self.path / "events.jsonl"
+
+    @property
+    def network(self) -> Path:
+        """What was chosen for a job from scratch, once it has begun."""
+        return self.path / "network.json"
+
+    @property
+    def chosen(self) -> Path:
+        """Which recipe was chosen for a job that left it open, once it has begun."""
+        return self.path / "recipe.json"
 
     @property
     def features(self) -> Path:
@@ -150,18 +105,55 @@ class JobFolder:
         """Return how to adapt."""
         return recipe_from_json(self._description()["recipe"])
 
-    def base_hash(self) -> str:
-        """Return the SHA-256 of the model file that the person taught.
+    def base_hash(self) -> str | None:
+        """Return the SHA-256 of the model file that the person taught, None without one.
 
         Raises
         ------
         JobError
             If the model inside the folder is another one.
         """
-        digest = str(self._description()["base"])
+        digest = self._description()["base"]
+        if digest is None:
+            return None
         if sha256(self.base) != digest:
             raise JobError("The model inside this job folder is not the one it was made for.")
-        return digest
+        return str(digest)
+
+    def configuration(self) -> Configuration | None:
+        """Return the network that was chosen for a job from scratch, None before or without."""
+        if not self.network.is_file():
+            return None
+        try:
+            return Configuration.from_json(json.loads(self.network.read_text()))
+        except (OSError, ValueError) as error:
+            raise JobError("The network of this job is damaged.", detail=repr(error)) from error
+
+    def choice(self) -> Choice | None:
+        """Return the recipe that was chosen for a job that left it open, None before."""
+        if not self.chosen.is_file():
+            return None
+        try:
+            return Choice.from_json(json.loads(self.chosen.read_text()))
+        except (OSError, ValueError, KeyError) as error:
+            raise JobError("The recipe of this job is damaged.", detail=repr(error)) from error
+
+    def new_labels(self) -> tuple[str, ...]:
+        """Return the structures that the model shall learn beside those it knows."""
+        return tuple(self._description().get("new_labels", ()))
+
+    def identity(self) -> Lineage:
+        """Return the history of a model from scratch: it has none.
+
+        Raises
+        ------
+        JobError
+            If this job adapts a model.
+        """
+        try:
+            return Lineage(**self._description()["identity"])
+        except (KeyError, TypeError) as error:
+            raise JobError("This job is damaged.", detail=repr(error)) from error
 
     def case(self, index: int = 0) -> CaseData:
         """Return a case; the image is memory-mapped."""
@@ -229,33 +221,42 @@ def new_job_folder() -> Path:
 
 def create_job(
     folder: Path,
-    model: Path,
+    model: Path | None,
     cases: Sequence[CaseData],
     recipe: Recipe,
     exam_fraction: float = 0.3,
+    new_labels: Sequence[str] = (),
     earlier: Sequence[CaseData] = (),
 ) -> JobFolder:
     """Write a job folder; ``job.json`` comes last, so a half-written one is not a job.
 
     Parameters
     ----------
-    folder, model
-        The new folder, and the model file to adapt, which is copied into it.
+    folder
+        Where to write it.
+    model
+        The model to adapt. From scratch it only says which structures there are and is
+        compared with; without it the structures are those of the cases.
     cases
-        To learn from; the exam is on slices of the first.
+        What to learn from; the first one is examined.
     recipe
-        How to adapt.
+        How to learn.
     exam_fraction
-        Share of the first case's trusted slices that is set aside.
+        Share of the first case's trusted slices that is kept for the exam.
+    new_labels
+        Structures of the cases that `model` does not know and shall learn. They must be
+        named, so that a slip of the pen does not become a structure.
     earlier
         Cases that the model has learned before: part of their slices is rehearsed, on the
-        others it is examined what the new model has forgotten.
+        others it is examined what the new model has forgotten. Training from scratch has
+        none.
 
     Raises
     ------
     TeachError
-        If nothing is trusted, the exam leaves nothing to learn from, or a structure is
-        unknown to the model.
+        If there is nothing to learn: no trusted slice, none left beside the exam, none
+        with a structure, or none with one of `new_labels`; if an image is blank; or if a
+        structure is unknown.
     JobError
         If the folder already holds a job.
     ModelError
@@ -265,24 +266,40 @@ def create_job(
         raise JobError("This folder already holds a job; choose another one.")
     if not cases:
         raise TeachError("There is no case to learn from.")
-    spec, _ = read_header(model)
-    for case in (*cases, *earlier):
-        case.classes(spec)
-    split_slices(cases[0].trusted, exam_fraction)
+    spec, lineage = (None, None) if model is None else read_header(model)
+    if spec is None:
+        if not isinstance(recipe, FromScratch):
+            raise TeachError("There is no model to adapt; only training from scratch needs none.")
+        new_labels = tuple(dict.fromkeys(name for case in cases for name in case.structures()))
+    known = () if spec is None else tuple(label.name for label in spec.labels)
+    check_cases(cases, known, new_labels, exam_fraction)
+    for case in earlier:
+        case.check_known(known)
     for kind, group in (("cases", cases), ("earlier", earlier)):
         for index, case in enumerate(group):
             _write_case(folder / kind / str(index), case)
     job = JobFolder(folder)
-    with atomic_path(job.base) as temporary:
-        shutil.copyfile(model, temporary)
+    if model is not None:
+        with atomic_path(job.base) as temporary:
+            shutil.copyfile(model, temporary)
     description = {
         "software": version("napari-dante"),
         "recipe": recipe_to_json(recipe),
-        "base": sha256(job.base),
+        "base": None if model is None else sha256(job.base),
+        "new_labels": [name for name in new_labels if name not in known],
         "exam_fraction": exam_fraction,
     }
+    if isinstance(recipe, FromScratch):
+        description["identity"] = _new_identity(lineage)
     write_text(folder / "job.json", json.dumps(description, indent=1))
     return job
+
+
+def _new_identity(base: Lineage | None) -> dict[str, str]:
+    """Return a name and an identity of its own for a model from scratch."""
+    identity = str(uuid.uuid4())
+    name = "scratch" if base is None else base.name[:50].rstrip()
+    return {"name": f"{name} {identity[:8]}", "model_id": identity}
 
 
 def _write_case(folder: Path, case: CaseData) -> None:

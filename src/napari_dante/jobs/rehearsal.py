@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_dante.jobs.folder import CaseData
+from napari_dante.jobs.case import CaseData
 from napari_dante.model.file import read_header
 from napari_dante.model.library import STARTERS
 from napari_dante.model.spec import ArchitectureSpec

@@ -15,26 +15,28 @@ from numpy.typing import NDArray
 from torch import nn
 
 from napari_dante.adapt.adapters import adapter_of
-from napari_dante.adapt.data import to_grid
 from napari_dante.adapt.events import Word
-from napari_dante.adapt.feed import Feed, feed, starting_model
+from napari_dante.adapt.feed import Feed, feed
 from napari_dante.adapt.loop import Lesson
 from napari_dante.adapt.monitor import Monitor
-from napari_dante.adapt.patches import Grid
-from napari_dante.adapt.recipe import Recipe, recipe_to_json
+from napari_dante.adapt.recipe import recipe_to_json
 from napari_dante.adapt.step import is_out_of_memory
-from napari_dante.adapt.stopping import Look
 from napari_dante.errors import DanteError, TeachError
 from napari_dante.evaluate.exam import examine
 from napari_dante.evaluate.report import ExamReport, write_report
 from napari_dante.evaluate.split import Split
+from napari_dante.jobs.before import Before, class_dice, look_before
+from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.earlier import EarlierCase, dice, retained
 from napari_dante.jobs.events import Event, Failed, Finished, Started, encode
-from napari_dante.jobs.folder import CaseData, JobFolder
+from napari_dante.jobs.folder import JobFolder
+from napari_dante.jobs.grids import case_grid
+from napari_dante.jobs.start import Start, start_of
 from napari_dante.model.file import Model, read_model, write_model
 from napari_dante.model.lora_file import write_adapter
 from napari_dante.model.low_rank import LowRank
 from napari_dante.model.segmenter import Segmenter, choose_device
+from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["guarded", "run_job"]
 
@@ -86,17 +88,20 @@ class _Run:
     poll: Callable[[bool], Word | None]
 
     @cached_property
-    def recipe(self) -> Recipe:
-        return self.job.recipe()
+    def device(self) -> torch.device:
+        return choose_device(self.job.recipe().training.device)
 
     @cached_property
-    def base(self) -> Model:
-        return read_model(self.job.base)
+    def before(self) -> Before:
+        return look_before(self.job, self.device)
 
     @cached_property
-    def start(self) -> Model:
-        """The base as the recipe needs it; it predicts the same."""
-        return starting_model(self.base, self.recipe)
+    def start(self) -> Start:
+        return start_of(self.job, self.before, self.device)
+
+    @property
+    def spec(self) -> ArchitectureSpec:
+        return self.start.model.spec
 
     @cached_property
     def cases(self) -> list[CaseData]:
@@ -108,70 +113,66 @@ class _Run:
         return self.cases[0]
 
     @cached_property
-    def truth(self) -> NDArray[np.uint8]:
-        return self.case.classes(self.base.spec)
-
-    @cached_property
     def split(self) -> Split:
         return self.job.split()
 
     @cached_property
     def earlier(self) -> list[EarlierCase]:
-        return [EarlierCase.of(case, self.base.spec) for case in self.job.earlier()]
+        if self.start.base is None:
+            return []
+        return [EarlierCase.of(case, self.spec) for case in self.job.earlier()]
 
     @cached_property
     def names(self) -> dict[int, str]:
-        return {index: label.name for index, label in enumerate(self.base.spec.labels, start=1)}
+        """What the first case marks: the rest cannot be examined on it."""
+        marked = self.case.annotated(self.spec)
+        numbered = enumerate(self.spec.labels, start=1)
+        return {index: label.name for index, label in numbered if marked[index]}
 
     def events(self) -> Iterator[Event]:
         begin = time.monotonic()
-        digest = self.job.base_hash()
-        device = choose_device(self.recipe.training.device)
-        segmenter = Segmenter(self.start, device)
-        before = segmenter.predict(np.asarray(self.case.image), self.case.spacing)
-        self.job.save_array("before.npy", before)
-        monitor = Monitor(self._grid(self.case, self.split.exam), self.base.spec, self.case.axis)
-        food = self._feed(segmenter, digest)
-        first = monitor.look(food.whole)
+        self.job.save_array("before.npy", self.before.mask)
+        segmenter = Segmenter(self.start.model, self.device)
+        exam = case_grid(self.case, self.split.exam, self.spec)
+        monitor = Monitor(exam, self.spec, self.case.axis)
+        food = self._feed(segmenter)
         known = dice(self.earlier, food.whole)
-        lesson = self._lesson(segmenter, food, monitor, digest)
-        yield self._started(segmenter, lesson.trained, first)
+        to_beat = self._to_beat(monitor, food)
+        lesson = self._lesson(segmenter, food, monitor)
+        yield self._started(segmenter, lesson.trained, to_beat)
         yield from lesson.run()
         if not self.job.candidate.is_file():
             raise TeachError("Teaching ended before anything was learned; nothing changed.")
-        self._finish(before, known, device, digest)
+        self._finish(known)
         yield Finished(self.job.candidate.name, time.monotonic() - begin)
 
-    def _grid(self, case: CaseData, slices: Sequence[int]) -> Grid:
-        return to_grid(
-            np.asarray(case.image),
-            case.classes(self.base.spec),
-            spacing=case.spacing,
-            axis=case.axis,
-            slices=slices,
-            spec=self.base.spec,
-        )
-
-    def _feed(self, segmenter: Segmenter, digest: str) -> Feed:
+    def _feed(self, segmenter: Segmenter) -> Feed:
         first, *others = self.cases
-        grids = [self._grid(first, self.split.learn)]
-        grids += [self._grid(case, np.flatnonzero(case.trusted).tolist()) for case in others]
-        patch = self.base.spec.patch
-        earlier = [case.rehearsed for case in self.earlier]
+        grids = [case_grid(first, self.split.learn, self.spec)]
+        grids += [
+            case_grid(case, np.flatnonzero(case.trusted).tolist(), self.spec) for case in others
+        ]
         return feed(
-            segmenter.network, self.recipe, grids, patch, self.job.features, digest, earlier
+            segmenter.network,
+            self.start.recipe,
+            grids,
+            self.spec.patch,
+            self.job.features,
+            self.start.digest or "",
+            [case.rehearsed for case in self.earlier],
         )
 
-    def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor, digest: str) -> Lesson:
+    def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor) -> Lesson:
+        recipe, digest = self.start.recipe, self.start.digest
+
         def save(weights: Mapping[str, torch.Tensor]) -> None:
-            if isinstance(self.recipe, LowRank) and self.start is self.base:
-                adapter = adapter_of(segmenter.network, self.recipe, digest)
-                write_adapter(self.job.adapter, adapter)
-            self._write({key: value.numpy() for key, value in weights.items()}, digest, None)
+            if isinstance(recipe, LowRank) and self.start.unchanged and digest is not None:
+                write_adapter(self.job.adapter, adapter_of(segmenter.network, recipe, digest))
+            self._write({key: value.numpy() for key, value in weights.items()}, None)
 
         return Lesson(
             segmenter.network,
-            self.recipe,
+            recipe,
             draw=food.draw,
             rehearse=food.rehearse,
             forward=food.forward,
@@ -179,53 +180,58 @@ class _Run:
             save_best=save,
             checkpoint=self.job.last,
             poll=self.poll,
-            teacher=self._teacher(segmenter.device),
+            teacher=self._teacher(),
         )
 
-    def _teacher(self, device: torch.device) -> nn.Module | None:
+    def _teacher(self) -> nn.Module | None:
         """Return the old network, where the recipe holds the new one to it."""
-        if self.recipe.training.distillation == 0:
+        recipe, base = self.start.recipe, self.start.base
+        if recipe.training.distillation == 0 or base is None:
             return None
-        return Segmenter(self.base, device).network
+        return Segmenter(base, self.device).network
 
-    def _started(self, segmenter: Segmenter, trained: int, look: Look) -> Started:
+    def _to_beat(self, monitor: Monitor, food: Feed) -> float | None:
+        """Return the exam Dice of what was known before; None where nothing was."""
+        if self.start.base is None or not self.split.exam:
+            return None
+        if self.start.configuration is None:
+            look = monitor.look(food.whole)
+            return look.mean if look.dice else None
+        scores = class_dice(self.before.mask, self.case, self.split.exam, self.start.base.spec)
+        return float(np.mean(list(scores.values()))) if scores else None
+
+    def _started(self, segmenter: Segmenter, trained: int, to_beat: float | None) -> Started:
         return Started(
-            method=self.recipe.method,
+            method=self.start.recipe.method,
             device=str(segmenter.device),
             trained=trained,
-            parameters=sum(weight.size for weight in self.start.weights.values()),
+            parameters=sum(weight.size for weight in self.start.model.weights.values()),
             axis=self.case.axis,
             learn=self.split.learn,
             exam=self.split.exam,
-            dice=look.mean if look.dice else None,
+            dice=to_beat,
+            note=self.start.note,
         )
 
-    def _write(
-        self, weights: Mapping[str, NDArray[Any]], digest: str, exam: ExamReport | None
-    ) -> None:
-        lineage = self.base.lineage.child(
-            digest, recipe_to_json(self.recipe), exam.summary() if exam else None
+    def _write(self, weights: Mapping[str, NDArray[Any]], exam: ExamReport | None) -> None:
+        start = self.start
+        lineage = start.model.lineage.child(
+            start.digest, recipe_to_json(start.recipe), exam.summary() if exam else None
         )
-        write_model(self.job.candidate, Model(self.start.spec, weights, lineage))
+        write_model(self.job.candidate, Model(self.spec, weights, lineage))
 
-    def _finish(
-        self,
-        before: NDArray[np.uint8],
-        known: Sequence[Mapping[str, float]],
-        device: torch.device,
-        digest: str,
-    ) -> None:
+    def _finish(self, known: Sequence[Mapping[str, float]]) -> None:
         """Examine the file that will be kept, not the network that was in memory."""
         best = read_model(self.job.candidate)
-        segmenter = Segmenter(best, device)
+        segmenter = Segmenter(best, self.device)
         after = segmenter.predict(np.asarray(self.case.image), self.case.spacing)
         self.job.save_array("after.npy", after)
         report = None
         if self.split.exam:
             report = examine(
-                before,
+                self.before.mask,
                 after,
-                self.truth,
+                self.case.classes(self.spec),
                 names=self.names,
                 spacing=self.case.spacing,
                 axis=self.case.axis,
@@ -233,5 +239,5 @@ class _Run:
                 earlier=retained(known, dice(self.earlier, segmenter.network)),
             )
             write_report(self.job.exam, report)
-        self._write(best.weights, digest, report)
+        self._write(best.weights, report)
         self.job.last.unlink(missing_ok=True)

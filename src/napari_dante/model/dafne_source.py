@@ -13,7 +13,7 @@ import json
 from textwrap import indent
 
 from napari_dante.errors import ModelError
-from napari_dante.model import inference
+from napari_dante.model import inference, slices
 from napari_dante.model.dafne_apply import display_order, segment
 from napari_dante.model.spec import ArchitectureSpec
 
@@ -36,16 +36,21 @@ def init_source(spec: ArchitectureSpec) -> str:
             "teach it with LoRA to share it."
         )
     arguments = json.loads(json.dumps(dict(spec.arguments), allow_nan=False))
-    return _safe(
-        f"def napari_dante_init():\n"
-        f"    from monai.networks.nets import {spec.network}\n"
-        f"    return {spec.network}(\n"
-        f"        spatial_dims=3,\n"
-        f"        in_channels={spec.in_channels},\n"
-        f"        out_channels={spec.out_channels},\n"
-        f"        **{arguments!r},\n"
-        f"    )\n"
-    )
+    parts = [
+        f"from monai.networks.nets import {spec.network}\n"
+        f"network = {spec.network}(\n"
+        f"    spatial_dims={3 if spec.slice_axis is None else 2},\n"
+        f"    in_channels={spec.in_channels},\n"
+        f"    out_channels={spec.out_channels},\n"
+        f"    **{arguments!r},\n"
+        f")\n"
+    ]
+    if spec.slice_axis is None:
+        parts.append("return network\n")
+    else:
+        parts.append(inspect.getsource(slices))
+        parts.append(f"return SliceNetwork(network, {spec.slice_axis})\n")
+    return _safe("def napari_dante_init():\n" + indent("\n".join(parts), "    "))
 
 
 def apply_source(spec: ArchitectureSpec) -> str:

@@ -70,9 +70,12 @@ class Lineage:
             object.__setattr__(self, "software", version("napari-dante"))
 
     def child(
-        self, parent: str, recipe: Mapping[str, Any], exam: Mapping[str, Any] | None
+        self, parent: str | None, recipe: Mapping[str, Any], exam: Mapping[str, Any] | None
     ) -> Lineage:
-        """Return the lineage of a version taught from the file with SHA-256 `parent`."""
+        """Return the lineage of a version taught from the file with SHA-256 `parent`.
+
+        Without a parent it is the first version of its line.
+        """
         return replace(
             self,
             parent=parent,

@@ -14,6 +14,7 @@ from monai.networks import nets
 from torch import nn
 
 from napari_dante.errors import ModelError
+from napari_dante.model.slices import SliceNetwork
 
 __all__ = ["AdaptedNetwork", "SpatialAdapter", "feature_channels", "split_head"]
 
@@ -21,18 +22,23 @@ __all__ = ["AdaptedNetwork", "SpatialAdapter", "feature_channels", "split_head"]
 class SpatialAdapter(nn.Module):
     """``x + conv3³(ReLU(conv3³(x)))`` without biases; at its start exactly ``x``.
 
+    For a two-dimensional network the kernels are one voxel thick across its slices.
+
     Parameters
     ----------
     channels
         Of the features (batch, channel, z, y, x).
     hidden
         Channels between the two convolutions.
+    slice_axis
+        The axis of (z, y, x) that a two-dimensional network is blind along, or None.
     """
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, channels: int, hidden: int, slice_axis: int | None = None) -> None:
         super().__init__()
-        self.inner = nn.Conv3d(channels, hidden, 3, padding=1, bias=False)
-        self.outer = nn.Conv3d(hidden, channels, 3, padding=1, bias=False)
+        z, y, x = (1 if axis == slice_axis else 3 for axis in range(3))
+        self.inner = nn.Conv3d(channels, hidden, (z, y, x), padding="same", bias=False)
+        self.outer = nn.Conv3d(hidden, channels, (z, y, x), padding="same", bias=False)
         nn.init.zeros_(self.outer.weight)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -60,7 +66,8 @@ class AdaptedNetwork(nn.Module):
     def __init__(self, base: nn.Module, hidden: int) -> None:
         super().__init__()
         self.base = base
-        self.adapter = SpatialAdapter(feature_channels(base), hidden)
+        slice_axis = base.axis if isinstance(base, SliceNetwork) else None
+        self.adapter = SpatialAdapter(feature_channels(base), hidden, slice_axis)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (batch, class, z, y, x)."""
@@ -84,6 +91,9 @@ def split_head(network: nn.Module) -> tuple[nn.Module, nn.Module]:
     if isinstance(network, AdaptedNetwork):
         body, head = split_head(network.base)
         return body, nn.Sequential(network.adapter, head)
+    if isinstance(network, SliceNetwork):
+        body, head = split_head(network.plane)
+        return SliceNetwork(body, network.axis), SliceNetwork(head, network.axis)
     if isinstance(network, nets.UNet):
         down, inner, up = cast("nn.Sequential", network.model)
         return nn.Sequential(down, inner), up
@@ -102,5 +112,5 @@ def split_head(network: nn.Module) -> tuple[nn.Module, nn.Module]:
 def feature_channels(network: nn.Module) -> int:
     """Return how many channels the head of `network` reads."""
     _, head = split_head(network)
-    layers = (m for m in head.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d))
+    layers = (m for m in head.modules() if isinstance(m, nn.modules.conv._ConvNd))
     return next(layers).in_channels

@@ -58,6 +58,19 @@ def resampled_shape(
     )
 
 
+def working_shape(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float], patch: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the shape on the network's own grid, which is never resampled across slices.
+
+    A patch of one voxel along an axis belongs to a two-dimensional network.
+    """
+    scaled = resampled_shape(shape, spacing, target)
+    return tuple(
+        size if edge == 1 else new for size, new, edge in zip(shape, scaled, patch, strict=True)
+    )
+
+
 def resample_image(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Resample to `shape` over the same field of view: blur where it shrinks, trilinear.
 
@@ -132,7 +145,7 @@ def slide(
             torch.from_numpy(np.ascontiguousarray(scaled))[None, None].to(device),
             roi_size=tuple(patch),
             # One window at a time takes torch off its fast float32 convolution on a CPU.
-            sw_batch_size=2 if device.type == "cpu" else 4,
+            sw_batch_size=(2 if device.type == "cpu" else 4) * (8 if 1 in patch else 1),
             predictor=predictor,
             overlap=overlap,
             mode="gaussian",
@@ -171,7 +184,7 @@ def predict_probabilities(
         (class, z, y, x) float32 that sums to one over the classes.
     """
     scaled = resample_image(
-        normalise_head(image), resampled_shape(image.shape, spacing, target_spacing)
+        normalise_head(image), working_shape(image.shape, spacing, target_spacing, patch)
     )
     probabilities = slide(network, scaled, patch, overlap, on_window)
     if tuple(probabilities.shape[2:]) != image.shape:

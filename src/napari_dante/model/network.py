@@ -8,6 +8,7 @@ from torch import nn
 
 from napari_dante.errors import ModelError
 from napari_dante.model.head import AdaptedNetwork
+from napari_dante.model.slices import SliceNetwork
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["build_network", "load_weights"]
@@ -23,7 +24,7 @@ def build_network(spec: ArchitectureSpec) -> nn.Module:
     """
     try:
         network: nn.Module = getattr(nets, spec.network)(
-            spatial_dims=3,
+            spatial_dims=3 if spec.slice_axis is None else 2,
             in_channels=spec.in_channels,
             out_channels=spec.out_channels,
             **spec.arguments,
@@ -32,6 +33,8 @@ def build_network(spec: ArchitectureSpec) -> nn.Module:
         raise ModelError(
             "The network described in this model file cannot be built.", detail=repr(error)
         ) from error
+    if spec.slice_axis is not None:
+        network = SliceNetwork(network, spec.slice_axis)
     return network if spec.adapter is None else AdaptedNetwork(network, spec.adapter)
 
 

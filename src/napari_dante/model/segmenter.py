@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_dante.errors import ModelError
 from napari_dante.model.file import Model, read_model
-from napari_dante.model.inference import OVERLAP, predict_probabilities, resampled_shape
+from napari_dante.model.inference import OVERLAP, predict_probabilities, working_shape
 from napari_dante.model.network import build_network, load_weights
 from napari_dante.model.spec import ArchitectureSpec
 
@@ -37,9 +37,11 @@ def choose_device(wanted: str) -> torch.device:
 
 def window_count(shape: tuple[int, ...], spacing: tuple[float, ...], spec: ArchitectureSpec) -> int:
     """Return how many windows a whole volume takes."""
-    scaled = resampled_shape(shape, spacing, spec.spacing)
+    scaled = working_shape(shape, spacing, spec.spacing, spec.patch)
     counts = (
-        max(1, math.ceil((size - edge) / int(edge * (1 - OVERLAP))) + 1) if size > edge else 1
+        max(1, math.ceil((size - edge) / max(1, int(edge * (1 - OVERLAP)))) + 1)
+        if size > edge
+        else 1
         for size, edge in zip(scaled, spec.patch, strict=True)
     )
     return math.prod(counts)

@@ -6,14 +6,15 @@ Torch-free: the viewer's process reads this.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 from typing import Any, Literal, get_args
 
 from napari_dante.errors import ModelError
 from napari_dante.volume import Label, default_label
 
-__all__ = ["ArchitectureSpec", "NetworkName"]
+__all__ = ["ArchitectureSpec", "NetworkName", "further_labels"]
 
 NetworkName = Literal["UNet", "DynUNet", "SegResNet"]
 
@@ -37,6 +38,8 @@ class ArchitectureSpec:
     patch
         Training patch in voxels, axes (z, y, x). Whole volumes are predicted in windows
         of this size: with instance normalisation a larger window has other statistics.
+        A patch of one voxel along an axis means a two-dimensional network that sees the
+        slices across that axis; a volume is never resampled along it.
     normalisation
         How intensities are scaled; see :mod:`napari_dante.model.inference`.
     adapter
@@ -62,13 +65,22 @@ class ArchitectureSpec:
             raise ModelError("This model scales intensities in a way that is not known here.")
         if not self.labels:
             raise ModelError("This model names no structures, so it cannot be used.")
+        if self.out_channels > 256:
+            raise ModelError("A model can have at most 255 structures.")
         names = [label.name for label in self.labels]
         if len(set(names)) != len(names):
             raise ModelError("This model names the same structure twice.", detail=str(names))
         if not all(size > 0 for size in (*self.spacing, *self.patch)):
             raise ModelError("This model has an impossible voxel or patch size.")
+        if self.patch.count(1) > 1:
+            raise ModelError("This model has an impossible voxel or patch size.")
         if self.adapter is not None and self.adapter < 1:
             raise ModelError("This model has an adapter of an impossible width.")
+
+    @property
+    def slice_axis(self) -> int | None:
+        """The axis of (z, y, x) that a two-dimensional network is blind along, or None."""
+        return self.patch.index(1) if 1 in self.patch else None
 
     @property
     def out_channels(self) -> int:
@@ -121,6 +133,14 @@ class ArchitectureSpec:
             raise ModelError(
                 "The description inside this model file is damaged.", detail=repr(error)
             ) from error
+
+
+def further_labels(known: Sequence[Label], names: Sequence[str]) -> tuple[Label, ...]:
+    """Return labels of these names, in colours that those of `known` leave while there are some."""
+    palette = [default_label(value).colour for value in range(1, 22)]
+    used = {label.colour for label in known}
+    free = [colour for colour in palette if colour not in used] or palette
+    return tuple(Label(name, colour) for name, colour in zip(names, cycle(free), strict=False))
 
 
 def _triple(values: Any, kind: type) -> tuple[Any, Any, Any]:  # noqa: ANN401

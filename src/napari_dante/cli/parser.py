@@ -88,6 +88,13 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return value
+
+
 def _lazily(module: str, name: str) -> Callable[[argparse.Namespace], int | None]:
     """Import a command only when it runs: ``--help`` must not wait for torch."""
 
@@ -262,6 +269,13 @@ def _add_models(commands: Any) -> None:  # noqa: ANN401
     importing.add_argument("target", type=Path, help=".safetensors")
     importing.add_argument("--name", help="its name in the library")
     importing.set_defaults(command=_lazily("models", "import_model"))
+    text = "models between the old and the new one of a job, with their exams"
+    mix = actions.add_parser("mix", help=text, description=text)
+    mix.add_argument("job", type=Path, help="folder of a finished job")
+    mix.add_argument("--share", type=_share, help="of the new model, from 0 to 1")
+    mix.add_argument("--out", type=Path, help="write the model with this share, .safetensors")
+    _add_json(mix)
+    mix.set_defaults(command=_lazily("mixing", "mix"))
     _add_adapters(actions)
 
 

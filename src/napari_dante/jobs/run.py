@@ -22,13 +22,13 @@ from napari_dante.adapt.monitor import Monitor
 from napari_dante.adapt.recipe import recipe_to_json
 from napari_dante.adapt.step import is_out_of_memory
 from napari_dante.errors import DanteError, TeachError
-from napari_dante.evaluate.exam import examine
 from napari_dante.evaluate.report import ExamReport, write_report
 from napari_dante.evaluate.split import Split
 from napari_dante.jobs.before import Before, class_dice, look_before
 from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.earlier import EarlierCase, dice, retained
 from napari_dante.jobs.events import Event, Failed, Finished, Started, encode
+from napari_dante.jobs.exam import examine_case
 from napari_dante.jobs.folder import JobFolder
 from napari_dante.jobs.grids import case_grid
 from napari_dante.jobs.start import Start, start_of
@@ -121,13 +121,6 @@ class _Run:
         if self.start.base is None:
             return []
         return [EarlierCase.of(case, self.spec) for case in self.job.earlier()]
-
-    @cached_property
-    def names(self) -> dict[int, str]:
-        """What the first case marks: the rest cannot be examined on it."""
-        marked = self.case.annotated(self.spec)
-        numbered = enumerate(self.spec.labels, start=1)
-        return {index: label.name for index, label in numbered if marked[index]}
 
     def events(self) -> Iterator[Event]:
         begin = time.monotonic()
@@ -226,18 +219,9 @@ class _Run:
         segmenter = Segmenter(best, self.device)
         after = segmenter.predict(np.asarray(self.case.image), self.case.spacing)
         self.job.save_array("after.npy", after)
-        report = None
-        if self.split.exam:
-            report = examine(
-                self.before.mask,
-                after,
-                self.case.classes(self.spec),
-                names=self.names,
-                spacing=self.case.spacing,
-                axis=self.case.axis,
-                split=self.split,
-                earlier=retained(known, dice(self.earlier, segmenter.network)),
-            )
+        kept = retained(known, dice(self.earlier, segmenter.network))
+        report = examine_case(self.case, self.split, self.spec, self.before.mask, after, kept)
+        if report is not None:
             write_report(self.job.exam, report)
         self._write(best.weights, report)
         self.job.last.unlink(missing_ok=True)

@@ -309,14 +309,14 @@ class Auto:
 
 
 Recipe = (
-    LoRA
+    Auto
+    | LoRA
     | GradualUnfreezing
     | FullFineTuning
     | DecoderOnly
     | EncoderLoRA
     | Adapter
     | FromScratch
-    | Auto
 )
 RECIPES: dict[str, type[Recipe]] = {kind.method: kind for kind in get_args(Recipe)}
 

@@ -106,6 +106,27 @@ class Controller(Desk):
         recipe = RECIPES[self.method]()
         return replace(recipe, training=replace(recipe.training, device=self.settings.device))
 
+    @property
+    def new_structures(self) -> tuple[str, ...]:
+        """What the mask names and the chosen model does not know."""
+        header, session = self.header, self.session
+        if header is None or session is None:
+            return ()
+        known = {label.name for label in header[0].labels}
+        return tuple(name for name in session.names.values() if name not in known)
+
+    def add_structure(self, name: str) -> int | None:
+        """Add a structure to the mask; return its label value, None when it is refused."""
+        if self.session is None:
+            return None
+        try:
+            value = self.session.add_structure(name)
+        except TeachError as error:
+            self._refuse(error)
+            return None
+        self._later()
+        return value
+
     def teach(self) -> None:
         """Teach the chosen model from the corrected slices, or go on after a break."""
         before = self.lesson
@@ -120,6 +141,7 @@ class Controller(Desk):
             lesson.folder,
             lesson.model,
             [case],
+            [name for name in self.new_structures if name in case.structures()],
             self.recipe(),
             self.settings.executor,
         )

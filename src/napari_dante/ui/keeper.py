@@ -105,6 +105,11 @@ class Keeper:
         self._written.clear()
         self._thread.submit(self._replace, self._state())
 
+    def rename(self, table: Mapping[int, Label]) -> None:
+        """Write everything anew, with other names or colours."""
+        self._labels = labels_to_json(table)
+        self.renew()
+
     def supersede(self, older: Path) -> None:
         """Remove the journal that this one was restored from, once this one is written."""
         self._thread.submit(self._remove, older)

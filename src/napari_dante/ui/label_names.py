@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from napari.layers import Labels
 
 from napari_dante.errors import VolumeError
-from napari_dante.ui.layers import KEY, colours, features, grid_of
+from napari_dante.ui.layers import grid_of, name_labels
 from napari_dante.volume import LABEL_FILES, read_label_file
 
 __all__ = ["get_label_names_reader"]
@@ -41,9 +40,5 @@ def _name(path: Paths) -> list[tuple[None]]:
         raise VolumeError("Select the labels layer that these names are for, then open the file.")
     grid = grid_of(layer.metadata)
     known = (grid.labels if grid is not None else None) or {}
-    labels = {**known, **read_label_file(str(path))}
-    layer.colormap = colours(labels)
-    layer.features = features(labels)
-    if grid is not None:
-        layer.metadata[KEY] = replace(grid, labels=labels)
+    name_labels(layer, {**known, **read_label_file(str(path))})
     return NOTHING_TO_ADD

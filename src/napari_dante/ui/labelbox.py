@@ -12,30 +12,43 @@ from napari_dante.volume import Label
 
 __all__ = ["LabelBox"]
 
+_ANOTHER = "New structure…"
 _ERASE = Label("background (erases)", (0.0, 0.0, 0.0))
 
 
 class LabelBox(QComboBox):
-    """The structures of the model; ``chosen`` carries the label value a person picked."""
+    """The structures of the mask, and a way to a new one.
+
+    ``chosen`` carries the label value a person picked; ``wanted`` says that they want a
+    structure that is not there.
+    """
 
     chosen = Signal(int)
+    wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._table: dict[int, Label] = {}
         self.setAccessibleName("Structure to paint")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.activated.connect(lambda index: self.chosen.emit(list(self._table)[index]))
+        self.activated.connect(self._activated)
 
     def show_table(self, table: Mapping[int, Label], value: int) -> None:
         """Show the structures, and `value` as the one that is painted."""
-        wanted = {**table, 0: _ERASE}
-        if wanted != self._table:
-            self._table = wanted
+        entries = {**table, 0: _ERASE}
+        if entries != self._table:
+            self._table = entries
             self.clear()
-            for label in wanted.values():
+            for label in entries.values():
                 self.addItem(_swatch(label.colour), label.name)
-        self.setCurrentIndex(list(wanted).index(value) if value in wanted else -1)
+            self.addItem(_ANOTHER)
+        self.setCurrentIndex(list(entries).index(value) if value in entries else -1)
+
+    def _activated(self, index: int) -> None:
+        if index == len(self._table):
+            self.wanted.emit()
+        else:
+            self.chosen.emit(list(self._table)[index])
 
 
 def _swatch(colour: tuple[float, float, float]) -> QIcon:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_dante.volume import Geometry, Label, LabelMap, Volume
@@ -24,6 +25,7 @@ __all__ = [
     "image_layer",
     "label_layer",
     "labels_kwargs",
+    "name_labels",
 ]
 
 LayerData = tuple[NDArray[Any], dict[str, Any], Literal["image", "labels"]]
@@ -89,6 +91,15 @@ def colours(labels: Mapping[int, Label]) -> dict[int | None, Any]:
     """Return a colour per label value; others are white, so that they are seen."""
     table: dict[int | None, Any] = {None: "white", 0: "transparent"}
     return table | {value: label.colour for value, label in labels.items() if value != 0}
+
+
+def name_labels(layer: Labels, labels: Mapping[int, Label]) -> None:
+    """Give a labels layer these names and colours."""
+    layer.colormap = colours(labels)
+    layer.features = features(labels)
+    grid = grid_of(layer.metadata)
+    if grid is not None:
+        layer.metadata[KEY] = replace(grid, labels=dict(labels))
 
 
 def features(labels: Mapping[int, Label]) -> dict[str, list[Any]]:

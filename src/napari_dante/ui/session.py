@@ -11,10 +11,11 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_dante.corrections.journal import Saved
+from napari_dante.errors import TeachError
 from napari_dante.jobs.folder import CaseData
-from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.model.spec import ArchitectureSpec, further_labels
 from napari_dante.ui.keeper import Keeper
-from napari_dante.ui.layers import grid_of, labels_kwargs
+from napari_dante.ui.layers import grid_of, labels_kwargs, name_labels
 from napari_dante.ui.states import SliceState
 from napari_dante.ui.tracker import Tracker
 from napari_dante.volume import Geometry, Label, labels_from_json
@@ -173,6 +174,27 @@ class Session:
         table = (grid.labels if grid is not None else None) or {}
         image = np.asarray(self.image.data)
         self._keeper = Keeper(image, self.tracker, table, self._on_failure)
+
+    def add_structure(self, name: str) -> int:
+        """Add a structure to the mask, beside those of the model; return its label value.
+
+        Raises
+        ------
+        TeachError
+            If there is no mask yet, or the name is empty or taken.
+        """
+        if self.labels is None or self._keeper is None:
+            raise TeachError("First let a model propose a mask, then add a structure to it.")
+        name = " ".join(name.split())
+        if not name or name in self.names.values():
+            raise TeachError("A new structure needs a name of its own.")
+        value = max(self.table, default=0) + 1
+        if value > np.iinfo(np.uint8).max:
+            raise TeachError("A mask can hold 255 structures, no more.")
+        table = {**self.table, value: further_labels(tuple(self.table.values()), [name])[0]}
+        name_labels(self.labels, table)
+        self._keeper.rename(table)
+        return value
 
     def case(self) -> CaseData | None:
         """Return what can be learned from now, None while there is no proposal."""

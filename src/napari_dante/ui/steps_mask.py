@@ -7,6 +7,7 @@ from pathlib import Path
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
+    QInputDialog,
     QListWidget,
     QMenu,
     QPushButton,
@@ -212,6 +213,7 @@ class CorrectStep(QWidget):
         self.strip.chosen.connect(self._go_to)
         self.label = LabelBox()
         self.label.chosen.connect(self._paint_with)
+        self.label.wanted.connect(self._add_structure)
         self.hint = text(faint=True)
         self.approve = button("Approve slice (A)", self._approve)
         layout = QVBoxLayout(self)
@@ -265,6 +267,15 @@ class CorrectStep(QWidget):
             self._controller.viewer.layers.selection.active = session.labels
             session.labels.selected_label = value
             session.labels.mode = "paint"
+
+    def _add_structure(self) -> None:
+        name, said = QInputDialog.getText(
+            self, "New structure", "Name of the structure that the model shall learn:"
+        )
+        value = self._controller.add_structure(name) if said else None
+        if value is not None:
+            self._paint_with(value)
+        self.refresh()
 
     def _approve(self) -> None:
         session = self._controller.session

@@ -11,7 +11,7 @@ from napari_dante.adapt.recipe import RECIPES
 from napari_dante.errors import TeachError
 from napari_dante.evaluate.report import ExamReport
 from napari_dante.federated.gate import fit_to_share
-from napari_dante.jobs.events import Event, Progress, Started
+from napari_dante.jobs.events import Adjusted, Event, Progress, Started
 from napari_dante.ui import look
 from napari_dante.ui.cards import ProgressRow, button, row, set_primary, text
 from napari_dante.ui.controller import Controller
@@ -22,6 +22,9 @@ from napari_dante.ui.states import Task
 __all__ = ["ResultStep", "ShareStep", "TeachStep"]
 
 _WHAT = {
+    "auto": "The method follows from your slices: how many, how well the model already does, "
+    "what is new",
+    "scratch": "A fresh network that is fitted to your images, without what the model knows",
     "lora": "LoRA trains a small addition to every layer",
     "unfreeze": "Gradual unfreezing opens the model layer by layer",
     "full": "Full fine-tuning trains every weight from the start",
@@ -97,11 +100,13 @@ class TeachStep(QWidget):
         self.curve.take(event)
         if isinstance(event, Started):
             share = 100 * event.trained / max(1, event.parameters)
+            what = event.note or f"{RECIPES[event.method].title}."
             self.plan.setText(
-                f"{RECIPES[event.method].title}, {share:.0f} % of the weights: learns from "
-                f"{_slices(len(event.learn))}, {_slices(len(event.exam))} set aside for the exam. "
-                "You can go on working."
+                f"{what} {share:.0f} % of the weights learn from {_slices(len(event.learn))}, "
+                f"{_slices(len(event.exam))} set aside for the exam. You can go on working."
             )
+        elif isinstance(event, Adjusted):
+            self.plan.setText(event.sentence)
         elif isinstance(event, Progress):
             self.progress.show_step(event.step, event.total, _left(event.eta))
 
@@ -118,7 +123,14 @@ class TeachStep(QWidget):
             if split.exam
             else "no exam: correct one or two more slices, a little apart, to get one"
         )
-        return f"{what}. It learns from {_slices(len(split.learn))}; {exam}.", True
+        new = self._controller.new_structures
+        more = f" {_listed(new)} will be new to the model." if new else ""
+        return f"{what}. It learns from {_slices(len(split.learn))}; {exam}.{more}", True
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    *first, last = (f"'{name}'" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 class ResultStep(QWidget):

@@ -101,6 +101,7 @@ def teach(
     folder: Path,
     model: Path,
     cases: Sequence[CaseData],
+    new_labels: Sequence[str],
     recipe: Recipe,
     executor: str,
 ) -> Generator[Event, None, ExamReport | None]:
@@ -117,7 +118,9 @@ def teach(
     """
     job = JobFolder(folder)
     if not (folder / "job.json").is_file():
-        job = create_job(folder, model, cases, recipe, earlier=rehearsal(model))
+        job = create_job(
+            folder, model, cases, recipe, new_labels=new_labels, earlier=rehearsal(model)
+        )
     if executor:
         yield from _checked(run_on_cluster(executor, folder))
     else:

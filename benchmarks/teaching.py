@@ -25,9 +25,10 @@ from napari_dante.jobs.run import run_job
 from napari_dante.model.file import Lineage, Model, read_model, write_model
 from napari_dante.model.network import build_network
 
-__all__ = ["run"]
+__all__ = ["NAMES", "SLICES", "run"]
 
 SLICES = [25, 35, 45, 55, 65]
+NAMES = {1: "CSF", 2: "grey matter", 3: "white matter"}
 FULL, SCRATCH = "full fine-tuning", "from scratch"
 RECIPES: dict[str, Recipe] = {
     FULL: FullFineTuning(),
@@ -55,6 +56,12 @@ class Lesson:
     seconds: float
     curve: list[tuple[float, float]]
 
+    @property
+    def looks_to_85(self) -> int:
+        """How many looks at the exam it took to reach 85 % of the highest Dice of all."""
+        scores = [found for _, found in self.curve]
+        return next(n for n, found in enumerate(scores) if found >= 0.85 * max(scores))
+
     def seconds_until(self, score: float) -> float | None:
         """Return the seconds of training until the exam Dice reached `score`, or None."""
         return next((seconds for seconds, found in self.curve if found >= score), None)
@@ -64,13 +71,15 @@ def run(quick: bool) -> Result:
     """Teach with every recipe and seed, the recipes in turn."""
     torch.set_num_threads(1)
     seeds = range(1 if quick else 3)
-    training = Training(steps=40 if quick else 120, check_every=5, patience=1000, device="cpu")
+    training = Training(steps=60 if quick else 120, check_every=5, patience=1000, device="cpu")
     found: dict[str, list[Lesson]] = {name: [] for name in RECIPES}
     for seed in seeds:
         names = list(RECIPES)
         for name in names[seed:] + names[:seed]:
             found[name].append(_teach(name, replace(training, seed=seed)))
-    data: dict[str, Any] = {name: _summary(lessons, found[FULL]) for name, lessons in found.items()}
+    data: dict[str, Any] = {
+        name: _summary(lessons, found[FULL], found[SCRATCH]) for name, lessons in found.items()
+    }
     case = f"{training.steps} steps, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     return Result(data, [Row(case, name, _text(figures)) for name, figures in data.items()])
 
@@ -79,7 +88,6 @@ def _teach(name: str, training: Training) -> Lesson:
     image, tissue, spacing = head("t2")
     trusted = np.zeros(len(image), bool)
     trusted[SLICES] = True
-    names = {1: "CSF", 2: "grey matter", 3: "white matter"}
     with tempfile.TemporaryDirectory() as folder:
         model = model_path()
         if name == SCRATCH:
@@ -88,7 +96,7 @@ def _teach(name: str, training: Training) -> Lesson:
         job = create_job(
             Path(folder) / "job",
             model,
-            [CaseData(image, tissue, names, spacing, 0, trusted)],
+            [CaseData(image, tissue, NAMES, spacing, 0, trusted)],
             replace(RECIPES[name], training=training),
         )
         seconds, curve = _follow(job.path)
@@ -123,7 +131,7 @@ def _write_fresh(path: Path, seed: int) -> None:
     write_model(path, Model(spec, weights, Lineage("fresh", "fresh")))
 
 
-def _summary(lessons: list[Lesson], full: list[Lesson]) -> dict[str, Any]:
+def _summary(lessons: list[Lesson], full: list[Lesson], scratch: list[Lesson]) -> dict[str, Any]:
     dice = [lesson.dice for lesson in lessons]
     goals = [0.95 * other.curve[-1][1] for other in full]
     reached = [lesson.seconds_until(goal) for lesson, goal in zip(lessons, goals, strict=True)]
@@ -138,6 +146,10 @@ def _summary(lessons: list[Lesson], full: list[Lesson]) -> dict[str, Any]:
         ),
         "seconds to 95 %": reached,
         "seconds to 95 % of full fine-tuning": theirs,
+        "steps to 85 % of its own best / from scratch": statistics.median(
+            mine.looks_to_85 / max(1, other.looks_to_85)
+            for mine, other in zip(lessons, scratch, strict=True)
+        ),
         "curves": [lesson.curve for lesson in lessons],
     }
 
@@ -154,5 +166,6 @@ def _text(figures: dict[str, Any]) -> str:
         f"Dice {figures['dice mean']:.3f}{spread}; "
         f"time {figures['seconds / full fine-tuning']:.2f}x full fine-tuning; "
         f"time to 95 % of its exam Dice {share} "
-        f"(reached by {len(reached)} of {len(figures['dice'])})"
+        f"(reached by {len(reached)} of {len(figures['dice'])}); 85 % of its own best after "
+        f"{figures['steps to 85 % of its own best / from scratch']:.2f}x the steps of from-scratch"
     )

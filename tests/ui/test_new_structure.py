@@ -35,7 +35,7 @@ def test_a_new_structure_is_painted_taught_and_kept(
     truth[:, 5:7][truth[:, 5:7] == 2] = 3
     correct(session.labels, truth, SLICES)
     settled(dock, qtbot, Step.CORRECT)
-    dock.cards[Step.TEACH].open()
+    dock.cards[Step.TEACH].open(True)
     dock.teach.refresh()
     assert "'bright rim' will be new" in dock.teach.plan.text()
     with qtbot.waitSignal(controller.taught, timeout=SECONDS):

@@ -300,7 +300,7 @@ def test_a_cut_pixel_block_refuses_its_series(tmp_path: Path) -> None:
 def test_a_file_cut_anywhere_never_opens_a_short_series_silently(tmp_path: Path) -> None:
     paths = write_series(tmp_path, noise(), AXIAL)
     whole = paths[4].read_bytes()
-    for length in range(0, len(whole), 3):
+    for length in range(0, len(whole), 8):
         paths[4].write_bytes(whole[:length])
         scan = scan_dicom(tmp_path)
         if length < 132:
@@ -312,7 +312,7 @@ def test_a_file_cut_anywhere_never_opens_a_short_series_silently(tmp_path: Path)
             assert all("cannot be read: 1" in one.problems[-1] for one in opened)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
 def test_damaged_bytes_are_refused_or_read_but_never_crash(seed: int) -> None:
     dice = random.Random(seed)

@@ -197,6 +197,52 @@ def test_missing_end_slices_are_reported_where_the_scanner_counted(tmp_path: Pat
     assert "announces 5 images in this acquisition, 4 are" in problem
 
 
+@pytest.mark.parametrize(
+    ("group", "creator", "element", "kind"),
+    [(0x21, "GEMS_RELA_01", 0x4F, "SS"), (0x2001, "Philips Imaging DD 001", 0x18, "SL")],
+    ids=["General Electric", "Philips"],
+)
+@pytest.mark.parametrize("skip", [0, 4])
+def test_missing_end_slices_are_reported_where_the_scanner_planned_them(
+    tmp_path: Path, group: int, creator: str, element: int, kind: str, skip: int
+) -> None:
+    for path in write_series(tmp_path, noise(), AXIAL, skip=[skip]):
+        dataset = pydicom.dcmread(path)
+        dataset.private_block(group, creator, create=True).add_new(element, kind, 5)
+        dataset.save_as(path)
+    volume = read_dicom(tmp_path)
+    assert volume.problems == (
+        "The scanner planned 5 slices, 4 are here; slices may be missing at the ends.",
+    )
+    for path in tmp_path.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset[group << 16 | 0x10].value = "SOMEBODY ELSE"
+        dataset.save_as(path)
+    assert read_dicom(tmp_path).problems == ()
+
+
+def test_announced_images_of_all_volumes_of_a_series_count(tmp_path: Path) -> None:
+    """Eight echoes of five slices are the forty images that the scanner announced."""
+    uid = generate_uid()
+    for echo in range(8):
+        tags = {"EchoTime": 1.0 + echo, "ImagesInAcquisition": 40}
+        write_series(tmp_path / str(echo), noise(), AXIAL, uid=uid, tags=tags)
+    scan = scan_dicom(tmp_path)
+    assert [one.problems for one in scan.series] == [()] * 8
+
+
+@pytest.mark.parametrize("affine", PLACES.values(), ids=PLACES.keys())
+def test_instance_numbers_that_run_backwards_change_nothing(
+    tmp_path: Path, affine: NDArray[np.float64]
+) -> None:
+    for number, path in enumerate(write_series(tmp_path, noise(), affine)):
+        edit(path, InstanceNumber=99 - number, SliceLocation=-number)
+    volume = read_dicom(tmp_path)
+    shown = Geometry.from_affine(SHAPE, affine)
+    np.testing.assert_array_equal(volume.array, shown.to_display(noise()))
+    np.testing.assert_allclose(volume.geometry.display_affine, shown.display_affine, atol=1e-4)
+
+
 def test_a_slice_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     paths = write_series(tmp_path, noise(), AXIAL)
     (tmp_path / "copy").write_bytes(paths[2].read_bytes())
@@ -300,7 +346,7 @@ def test_a_cut_pixel_block_refuses_its_series(tmp_path: Path) -> None:
 def test_a_file_cut_anywhere_never_opens_a_short_series_silently(tmp_path: Path) -> None:
     paths = write_series(tmp_path, noise(), AXIAL)
     whole = paths[4].read_bytes()
-    for length in range(0, len(whole), 3):
+    for length in range(0, len(whole), 8):
         paths[4].write_bytes(whole[:length])
         scan = scan_dicom(tmp_path)
         if length < 132:
@@ -312,7 +358,7 @@ def test_a_file_cut_anywhere_never_opens_a_short_series_silently(tmp_path: Path)
             assert all("cannot be read: 1" in one.problems[-1] for one in opened)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
 def test_damaged_bytes_are_refused_or_read_but_never_crash(seed: int) -> None:
     dice = random.Random(seed)
@@ -401,9 +447,10 @@ def test_pydicom_does_not_log_what_stands_in_a_tag(
     assert caplog.text == ""
 
 
-def test_a_missing_codec_names_the_extra_to_install(tmp_path: Path) -> None:
-    if get_decoder(JPEGLSLossless).is_available:
-        pytest.skip("the JPEG-LS decoder is installed here")
+def test_a_missing_codec_names_the_extra_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_decoder(JPEGLSLossless), "_available", {})
     for path in write_series(tmp_path, noise(), AXIAL):
         dataset = pydicom.dcmread(path)
         dataset.file_meta.TransferSyntaxUID = JPEGLSLossless

@@ -74,15 +74,15 @@ def test_a_straight_volume_lies_in_the_viewer_where_nibabel_puts_it(
 ) -> None:
     geometry = Geometry.from_affine(shape, float32(affine))
     assert not geometry.is_oblique
+    apart = []
     for corner in np.ndindex(2, 2, 2):
         stored = np.array(corner) * (np.array(shape) - 1)
         shown = np.zeros(3)
         for axis in range(3):
             display, index = geometry.stored_slice_to_display(axis, int(stored[axis]))
             shown[display] = index
-        np.testing.assert_allclose(
-            world_in_viewer(geometry, shown), world_of_stored(geometry, stored), atol=1e-4
-        )
+        apart.append(world_in_viewer(geometry, shown) - world_of_stored(geometry, stored))
+    assert np.abs(apart).max() < 1e-4
 
 
 @given(shapes, any_affines)

@@ -250,7 +250,8 @@ class CorrectStep(QWidget):
         self.approve.setText(f"{verb} {view} slice {current} (A)")
         self.approve.setEnabled(tracker.on_axis)
         self.hint.setText(
-            "Keys: 2 paint, 1 erase, 4 fill, [ ] brush size, Ctrl+Z undo, A approve."
+            "Keys: 2 paint, 1 erase, 4 fill, [ ] brush size, Ctrl+Z undo, A approve. "
+            "Mouse: wheel slices, Ctrl+wheel zoom, right-drag window."
             if tracker.on_axis
             else f"Corrections are counted on {view} slices: strokes in this view are kept, "
             f"but only {view} slices can be approved. Click the strip to go back."

@@ -76,7 +76,10 @@ UNREADABLE = (
     MemoryError,
 )
 _MODALITIES = {"MR", "CT", "PT", "NM", "US", "OT", "SC", "XA", "RF", "CR", "DX", "MG", "RTDOSE"}
+_START_BYTES = 132
 _META_BYTES = 2048
+# What a header takes, as a rule: one look at the disk.
+_HEADER_BYTES = 16384
 _PIXEL_TAG = b"\xe0\x7f\x10\x00"
 _PIXEL_TAG_BYTES = 12
 _MOST_INFLATED = 512 << 20
@@ -121,7 +124,7 @@ class Header:
 def is_dicom(path: Path) -> bool:
     """Whether the content of a file is DICOM, with or without the Part 10 preamble."""
     with path.open("rb") as stream:
-        start = stream.read(132)
+        start = stream.read(_START_BYTES)
     return starts_like_dicom(start)
 
 
@@ -148,10 +151,12 @@ def read_header(path: Path) -> Header | None:
         The file is DICOM, but cannot be read or belongs to no series.
     """
     try:
-        if not is_dicom(path):
-            return None
-        with quietly(), path.open("rb") as stream:
-            _check_inflated(stream)
+        with quietly(), path.open("rb", buffering=_HEADER_BYTES) as stream:
+            start = stream.read(_META_BYTES)
+            if not starts_like_dicom(start[:_START_BYTES]):
+                return None
+            _check_inflated(stream, start)
+            stream.seek(0)
             tags = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             at = stream.tell()
             start = stream.read(_PIXEL_TAG_BYTES)
@@ -165,10 +170,8 @@ def read_header(path: Path) -> Header | None:
         raise VolumeError(_DAMAGED, type(error).__name__) from None
 
 
-def _check_inflated(stream: BinaryIO) -> None:
+def _check_inflated(stream: BinaryIO, start: bytes) -> None:
     """Refuse a deflated file that would grow beyond all bounds, before it is inflated."""
-    start = stream.read(_META_BYTES)
-    stream.seek(0)
     if DeflatedExplicitVRLittleEndian.encode() not in start:
         return
     # The group length (0002,0000) says where the deflated part begins.
@@ -180,7 +183,6 @@ def _check_inflated(stream: BinaryIO) -> None:
             raise VolumeError("The file would grow beyond all bounds; it was not unpacked.")
         if inflate.eof:
             break
-    stream.seek(0)
 
 
 def _header(path: Path, tags: FileDataset, at: int, start: bytes, following: int) -> Header:

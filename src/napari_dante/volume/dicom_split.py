@@ -125,7 +125,8 @@ def _divide(slices: list[Slice], grid: int) -> list[_Piece]:
 
 def _places(slices: Sequence[Slice]) -> NDArray[np.int64]:
     """Return the number of each position along the normal; equal positions have equal numbers."""
-    offsets = np.array([float(one.position @ slices[0].normal) for one in slices])
+    normal = slices[0].normal
+    offsets = np.array([float(one.position @ normal) for one in slices])
     order = np.argsort(offsets, kind="stable")
     numbers = np.empty(len(slices), dtype=np.int64)
     numbers[order] = np.cumsum(np.diff(offsets[order], prepend=-np.inf) >= SAME_PLACE_MM)

@@ -45,7 +45,8 @@ def stack(slices: Sequence[Slice]) -> Stack:
         A slice is missing or there twice, or the gaps are uneven.
     """
     first = slices[0]
-    offsets = np.array([float(one.position @ first.normal) for one in slices])
+    normal = first.normal
+    offsets = np.array([float(one.position @ normal) for one in slices])
     order = np.argsort(offsets, kind="stable")
     ordered = tuple(slices[index] for index in order)
     problems = _notes(ordered)

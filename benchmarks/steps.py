@@ -21,7 +21,14 @@ from benchmarks.opponents import wrap_two_pass
 from benchmarks.pairs import Result, Row, fresh, in_turn, memory, ratio, rounds
 from napari_dante.adapt.loss import trusted_dice_ce
 from napari_dante.adapt.method import Plan, prepare
-from napari_dante.adapt.recipe import GradualUnfreezing, LoRA, Recipe
+from napari_dante.adapt.recipe import (
+    DecoderOnly,
+    EncoderLoRA,
+    FullFineTuning,
+    GradualUnfreezing,
+    LoRA,
+    Recipe,
+)
 from napari_dante.model.inference import autocast, cpu_has_fast_bf16, normalise_head
 
 __all__ = ["run"]
@@ -32,9 +39,11 @@ CASES: tuple[tuple[Width, int], ...] = ((16, 2), (16, 1), (32, 2))
 """Channels of the first level, and patches in a step."""
 FULL, DANTE = "full fine-tuning", "two-pass per-tap LoRA (Dante's)"
 RECIPES: dict[str, Recipe] = {
-    FULL: GradualUnfreezing(start=1.0, decay=1.0),
+    FULL: FullFineTuning(),
     "LoRA kernel_in": LoRA(),
     "LoRA per_tap": LoRA(rank=8, alpha=16.0, layout="per_tap", train_norms=False),
+    "decoder only": DecoderOnly(),
+    "LoRA in the encoder, whole decoder": EncoderLoRA(),
     "unfreezing, first stage frozen": GradualUnfreezing(),
 }
 """What is measured in both precisions; per_tap has Dante's rank and trains what Dante trains."""

@@ -1,8 +1,7 @@
 """Teaching a T1 model the T2 of a head from five corrected slices.
 
 Real jobs in real job folders. All recipes take the same number of steps and look at the
-exam slices as often. Seconds are those of the steps and their checkpoints. Full fine-tuning is
-gradual unfreezing with everything open from the first step and one learning rate.
+exam slices as often. Seconds are those of the steps and their checkpoints.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import torch
 
 from benchmarks.heads import head, mean_dice, model_path
 from benchmarks.pairs import Result, Row
-from napari_dante.adapt.recipe import GradualUnfreezing, LoRA, Recipe, Training
+from napari_dante.adapt.recipe import FullFineTuning, GradualUnfreezing, LoRA, Recipe, Training
 from napari_dante.jobs.events import Failed, Progress, Started, Validated
 from napari_dante.jobs.folder import CaseData, create_job
 from napari_dante.jobs.run import run_job
@@ -31,10 +30,10 @@ __all__ = ["run"]
 SLICES = [25, 35, 45, 55, 65]
 FULL, SCRATCH = "full fine-tuning", "from scratch"
 RECIPES: dict[str, Recipe] = {
-    FULL: GradualUnfreezing(start=1.0, decay=1.0),
+    FULL: FullFineTuning(),
     "LoRA": LoRA(),
     "gradual unfreezing": GradualUnfreezing(),
-    SCRATCH: GradualUnfreezing(start=1.0, decay=1.0),
+    SCRATCH: FullFineTuning(),
 }
 
 

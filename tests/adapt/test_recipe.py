@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from napari_dante.adapt.recipe import (
     RECIPES,
     Adapter,
+    EncoderLoRA,
+    FullFineTuning,
     GradualUnfreezing,
     LoRA,
     Training,
@@ -34,6 +36,11 @@ def test_options_reach_the_method_and_the_training() -> None:
     recipe = recipe_with("lora", {"rank": "4", "train_norms": "false", "steps": "7"})
     assert recipe == LoRA(rank=4, train_norms=False, training=Training(steps=7))
     assert recipe_with("unfreeze", {"decay": "0.5"}) == GradualUnfreezing(decay=0.5)
+    lora = recipe_with("lora", {"targets": "decoder, head", "scaling": "rank-stabilised"})
+    assert lora == LoRA(targets=("decoder", "head"), scaling="rank-stabilised")
+    assert recipe_from_json(json.loads(json.dumps(recipe_to_json(lora)))) == lora
+    assert recipe_with("full", {"decay": "0.5"}) == FullFineTuning(decay=0.5)
+    assert recipe_with("lora-decoder", {"rank": "4"}) == EncoderLoRA(rank=4)
     probe = recipe_with("adapter", {"linear_probe": "true", "hidden": "4"})
     assert probe == Adapter(hidden=4, linear_probe=True)
 
@@ -47,6 +54,15 @@ def test_options_reach_the_method_and_the_training() -> None:
         ("lora", {"rank": "0"}),
         ("lora", {"layout": "diagonal"}),
         ("lora", {"training": "x"}),
+        ("lora", {"targets": "neck"}),
+        ("lora", {"targets": ","}),
+        ("lora", {"scaling": "none"}),
+        ("lora", {"alpha": "0"}),
+        ("lora-decoder", {"rank": "0"}),
+        ("lora-decoder", {"targets": "encoder"}),
+        ("decoder", {"rank": "4"}),
+        ("full", {"decay": "0"}),
+        ("full", {"decay": "1.5"}),
         ("lora", {"train_norms": "perhaps"}),
         ("lora", {"steps": "-1"}),
         ("lora", {"device": "abacus"}),

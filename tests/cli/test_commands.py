@@ -157,6 +157,33 @@ def test_teach_an_adapter(
     assert not (tmp_path / "new.model").exists()
 
 
+def test_teach_an_adapter_file_and_apply_it(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    out, adapter, again = (tmp_path / f"{name}.safetensors" for name in ("new", "small", "again"))
+    options = ("--adapter-out", adapter, "--set", "targets=encoder,head")
+    assert dante(*teach(files, model_file, out, *options))[0] == 0
+    assert dante("model", "apply-adapter", model_file, adapter, "--out", again)[0] == 0
+    first, second = read_model(out), read_model(again)
+    assert first.spec == second.spec
+    assert first.lineage.recipe == second.lineage.recipe
+    assert all(np.array_equal(first.weights[key], second.weights[key]) for key in first.weights)
+    folder, back = tmp_path / "peft", tmp_path / "back.safetensors"
+    assert dante("model", "export-adapter", model_file, adapter, folder)[0] == 0
+    assert dante("model", "import-adapter", model_file, folder, back)[0] == 0
+    assert dante("model", "apply-adapter", model_file, back, "--out", again)[0] == 0
+    for key, value in read_model(again).weights.items():
+        assert np.allclose(value, first.weights[key], rtol=1e-3, atol=1e-6), key
+
+    never = tmp_path / "never.safetensors"
+    assert "another model" in refused(dante("model", "apply-adapter", out, adapter, "--out", never))
+    assert "not an adapter" in refused(dante("model", "apply-adapter", out, out, "--out", never))
+    assert "peft" in refused(dante("model", "import-adapter", out, tmp_path, never))
+    command = ("teach", "--model", model_file, "--case", *files, "--recipe", "full")
+    assert "no adapter" in refused(dante(*command, "--out", never, "--adapter-out", never))
+    assert not never.exists()
+
+
 def test_teach_then_evaluate(
     dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
 ) -> None:
@@ -307,6 +334,7 @@ def test_wrong_usage_exits_with_two(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "command",
     ["", "info", "convert", "predict", "teach", "evaluate", "run", "model", "model show",
+     "model apply-adapter", "model export-adapter", "model import-adapter",
      "pull", "push", "serve", "demo"],
 )  # fmt: skip
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dante.adapt.loop import Word
-from napari_dante.adapt.recipe import GradualUnfreezing, LoRA, Training, recipe_to_json
+from napari_dante.adapt.recipe import Auto, GradualUnfreezing, LoRA, Training, recipe_to_json
 from napari_dante.errors import JobError, ModelError, TeachError
 from napari_dante.files import sha256
 from napari_dante.jobs.events import (
@@ -262,3 +263,23 @@ def test_the_folder_can_move_to_another_place(tmp_path: Path, model_file: Path, 
     for path in (tmp_path / "elsewhere").rglob("*"):
         if path.is_file():
             assert str(tmp_path).encode() not in path.read_bytes(), path.name
+
+
+def test_an_open_recipe_is_chosen_once_and_said(
+    tmp_path: Path, model_file: Path, ball: Ball
+) -> None:
+    auto = Auto(training=Training(device="cpu"))
+    job = create_job(tmp_path / "job", model_file, [case(ball)], auto)
+    events = iter(run_job(job.path))
+    started = next(events)
+    assert isinstance(started, Started)
+    assert started.method == "lora"
+    assert "Dice on your slices" in started.note
+    chosen = job.choice()
+    assert chosen is not None
+    # A resumed job goes on with what was chosen, whatever would be chosen now.
+    other = replace(chosen, recipe=replace(chosen.recipe, training=Training(steps=2)))
+    job.chosen.write_text(json.dumps(other.to_json()))
+    events.close()  # type: ignore[attr-defined]
+    steps = [event.step for event in run_job(job.path) if isinstance(event, Progress)]
+    assert steps == [1, 2]

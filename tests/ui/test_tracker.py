@@ -7,10 +7,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from napari_dante.ui.layers import image_layer
-from napari_dante.ui.orientation import Orientation
 from napari_dante.ui.tracker import Tracker
-from napari_dante.volume import Geometry, Volume
 
 SHAPE = (6, 20, 24)
 
@@ -150,31 +147,6 @@ def test_it_lets_go(desk: Desk) -> None:
     desk.viewer.dims.order = (1, 0, 2)
     assert desk.changes == changes
     assert not {"undo", "redo"} & set(vars(desk.layer))
-
-
-@pytest.mark.parametrize(
-    ("order", "camera", "words"),
-    [
-        ((0, 1, 2), ("down", "right"), "axial   top A   left R   right L"),
-        ((1, 0, 2), ("up", "right"), "coronal   top S   left R   right L"),
-        ((2, 0, 1), ("up", "right"), "sagittal   top S   left A   right P"),
-    ],
-)
-def test_the_head_is_up_and_the_sides_are_named(
-    order: tuple[int, ...], camera: tuple[str, str], words: str
-) -> None:
-    viewer = ViewerModel()
-    orientation = Orientation(viewer)
-    assert not viewer.canvas.overlays.text.visible
-    geometry = Geometry.from_affine((4, 5, 6), np.eye(4))
-    data, kwargs, _ = image_layer(Volume(np.zeros(geometry.shape, np.int16), geometry))
-    layer = viewer.add_image(data, **kwargs)
-    viewer.dims.order = order
-    assert tuple(viewer.scene.camera.orientation2d) == camera
-    assert viewer.canvas.overlays.text.text == words
-    viewer.layers.remove(layer)
-    orientation.update()
-    assert not viewer.canvas.overlays.text.visible
 
 
 def test_a_proposal_is_not_taken_for_a_correction(desk: Desk) -> None:

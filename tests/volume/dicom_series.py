@@ -77,6 +77,7 @@ def slice_dataset(
     dataset.SOPInstanceUID = generate_uid()
     dataset.SeriesInstanceUID = uid
     dataset.StudyInstanceUID = generate_uid(entropy_srcs=[uid])
+    dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[uid, "frame"])
     dataset.ImagePositionPatient = [_ds(v) for v in lps[:3, :3] @ (0, 0, k) + lps[:3, 3]]
     dataset.ImageOrientationPatient = [_ds(v) for v in directions[:, :2].T.ravel()]
     dataset.PixelSpacing = [_ds(spacing[1]), _ds(spacing[0])]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "Adjusted",
     "Improved",
     "LessonEvent",
     "Paused",
@@ -69,6 +70,14 @@ class Improved:
 
 
 @dataclass(frozen=True)
+class Adjusted:
+    """The job met an obstacle after ``step`` and goes on; ``sentence`` is for the person."""
+
+    step: int
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Paused:
     """The job waits after ``step`` until it is resumed, stopped or cancelled."""
 
@@ -82,4 +91,4 @@ class Resumed:
     step: int
 
 
-LessonEvent = Started | Progress | Validated | Improved | Paused | Resumed
+LessonEvent = Started | Progress | Validated | Improved | Adjusted | Paused | Resumed

@@ -33,11 +33,14 @@ class Feed:
         From a batch of samples to logits.
     whole
         From a batch of image windows to logits, with the weights of `forward`.
+    rehearse
+        Returns sample `number` of earlier cases, or is None.
     """
 
     draw: Callable[[int], Patch]
     forward: nn.Module
     whole: nn.Module
+    rehearse: Callable[[int], Patch] | None = None
 
 
 def feed(
@@ -47,6 +50,7 @@ def feed(
     patch: tuple[int, int, int],
     features: Path,
     base: str,
+    earlier: Sequence[Grid] = (),
 ) -> Feed:
     """Return what `recipe` teaches `network` with.
 
@@ -61,11 +65,16 @@ def feed(
         Cases on the network's grid; patch in voxels (z, y, x).
     features, base
         Folder for stored features, and SHA-256 of the model file that they belong to.
+    earlier
+        Cases to rehearse; an adapter, whose features would fill the disk, does without.
     """
     training = recipe.training
     if not isinstance(recipe, Adapter):
-        sampler = PatchSampler(grids, patch, training.augmentation, training.seed)
-        return Feed(sampler.draw, network, network)
+        new, old = (
+            PatchSampler(cases, patch, training.augmentation, training.seed, earlier=again)
+            for cases, again in ((grids, False), (earlier, True))
+        )
+        return Feed(new.draw, network, network, old.draw if earlier else None)
     body, head = split_head(network)
     bank = FeatureBank(body, features, base)
     tiles = TileSampler(grids, patch, bank, training.seed)

@@ -1,22 +1,36 @@
-"""Low-rank adaptation as a parametrization: one convolution with W + (α/r)·ΔW.
+"""Low-rank adaptation as a parametrization: one convolution with W + s·ΔW.
 
 LoRA (Hu et al., ICLR 2022) writes the update of a weight as a product of two thin
 matrices. Here the product is added to the weight before the layer runs, so a step costs
 one convolution, every layer option (groups, dilation, padding mode, transposition) keeps
-its meaning, and merging is exact.
+its meaning, and merging is exact. Whatever else an adaptation trains (biases, norms,
+layers too small for two factors) is added in the same way, so that the network without
+its additions is always the one that it came from.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from napari_dante.adapt.recipe import Layout
+from napari_dante.model.low_rank import Layout, LowRank
 
-__all__ = ["KernelInUpdate", "PerTapUpdate", "add_lora", "merge_lora"]
+__all__ = [
+    "DenseUpdate",
+    "KernelInUpdate",
+    "PerTapUpdate",
+    "Update",
+    "add_dense",
+    "add_lora",
+    "low_rank_product",
+    "merge_lora",
+    "named_updates",
+    "without_lora",
+]
 
 LAYERS = (
     nn.Conv1d,
@@ -29,78 +43,173 @@ LAYERS = (
 )
 
 
-class KernelInUpdate(nn.Module):
-    r"""ΔW = (α/r)·B A, with B (out, r) and A (r, in·kernel).
+class Update(nn.Module):
+    """What is added to a tensor of the network; switched off it adds nothing."""
 
-    A starts uniform in ±1/√fan-in, B at zero, so that the layer starts unchanged.
+    def __init__(self) -> None:
+        super().__init__()
+        self.enabled = True
+
+    def added_to(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the adapted tensor."""
+        raise NotImplementedError
+
+    def forward(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the adapted tensor, or the very same one when switched off."""
+        return self.added_to(tensor) if self.enabled else tensor
+
+
+class DenseUpdate(Update):
+    """An unrestricted ΔW, zero at the start."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        super().__init__()
+        self.delta = nn.Parameter(torch.zeros_like(tensor))
+
+    def added_to(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the adapted tensor."""
+        return tensor + self.delta
+
+
+class KernelInUpdate(Update):
+    r"""ΔW = s·B A, with B (out, r) and A (r, in·kernel).
+
+    For a transposed convolution, whose weight is (in, out, kernel), `out` and `in` change
+    places. A starts uniform in ±1/√fan-in, B at zero, so that the layer starts unchanged.
     """
 
     def __init__(self, weight: torch.Tensor, rank: int, scale: float) -> None:
         super().__init__()
         rows, columns = weight.shape[0], weight[0].numel()
         bound = columns**-0.5
-        self.down = nn.Parameter(torch.empty(rank, columns).uniform_(-bound, bound))
-        self.up = nn.Parameter(torch.zeros(rows, rank))
+        self.down = nn.Parameter(weight.new_empty(rank, columns).uniform_(-bound, bound))
+        self.up = nn.Parameter(weight.new_zeros(rows, rank))
         self.scale = scale
 
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+    def added_to(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the adapted weight."""
-        return weight + self.scale * (self.up @ self.down).view_as(weight)
+        return tensor + self.scale * low_rank_product(self.up, self.down, tensor.shape)
 
 
-class PerTapUpdate(nn.Module):
-    r"""ΔW[:, :, t] = (α/r)·B[t] A[t] for each kernel tap t, Dante's layout."""
+class PerTapUpdate(Update):
+    r"""ΔW[:, :, t] = s·B[t] A[t] for each kernel tap t, Dante's layout."""
 
     def __init__(self, weight: torch.Tensor, rank: int, scale: float) -> None:
         super().__init__()
         rows, columns, taps = weight.shape[0], weight.shape[1], weight[0, 0].numel()
         bound = columns**-0.5
-        self.down = nn.Parameter(torch.empty(taps, rank, columns).uniform_(-bound, bound))
-        self.up = nn.Parameter(torch.zeros(taps, rows, rank))
+        self.down = nn.Parameter(weight.new_empty(taps, rank, columns).uniform_(-bound, bound))
+        self.up = nn.Parameter(weight.new_zeros(taps, rows, rank))
         self.scale = scale
 
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+    def added_to(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the adapted weight."""
-        update = (self.up @ self.down).movedim(0, -1).reshape(weight.shape)
-        return weight + self.scale * update
+        return tensor + self.scale * low_rank_product(self.up, self.down, tensor.shape)
 
 
-def add_lora(network: nn.Module, rank: int, alpha: float, layout: Layout) -> list[nn.Parameter]:
-    """Adapt every convolution and linear layer of `network`, in place.
+def low_rank_product(up: torch.Tensor, down: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Return B A as a weight of this shape, for factors of either layout."""
+    product = up @ down
+    if product.dim() == 3:
+        product = product.movedim(0, -1)
+    return product.reshape(shape)
 
-    A layer whose adapter would hold as many numbers as its weight (the first and the last
-    layer, 1×1×1 convolutions) gets no adapter: its weight is returned to be trained
-    itself. Everything else of the network is frozen.
+
+def add_lora(parts: Iterable[nn.Module], size: LowRank, *, others: bool) -> list[nn.Parameter]:
+    """Adapt every convolution and linear layer inside `parts`, in place.
+
+    The rank is capped where the factors would hold more than half as many numbers as the
+    weight; a weight with no room for even one rank (a 1×1×1 convolution of a few channels)
+    is adapted whole.
 
     Parameters
     ----------
-    network
-        Any torch module.
-    rank, alpha, layout
-        See :class:`napari_dante.adapt.recipe.LoRA`.
+    parts
+        Torch modules; their own parameters get no gradient any more.
+    size
+        Rank, scale and layout.
+    others
+        Adapt biases, normalisation and activation parameters too.
 
     Returns
     -------
     list of torch.nn.Parameter
-        What to train: the factors, and the weights too small for an adapter.
+        What to train.
     """
-    network.requires_grad_(requires_grad=False)
+    kind = KernelInUpdate if size.layout == "kernel_in" else PerTapUpdate
     trained: list[nn.Parameter] = []
-    for layer in [module for module in network.modules() if isinstance(module, LAYERS)]:
-        kind = KernelInUpdate if layout == "kernel_in" else PerTapUpdate
-        update = kind(layer.weight, rank, alpha / rank)
-        if sum(factor.numel() for factor in update.parameters()) >= layer.weight.numel():
-            layer.weight.requires_grad_()
-            trained.append(cast("nn.Parameter", layer.weight))
-            continue
-        update.to(layer.weight.device)
-        parametrize.register_parametrization(layer, "weight", update)
-        trained.extend(update.parameters())
+    for module, name in _tensors(parts):
+        weight = getattr(module, name)
+        if isinstance(module, LAYERS) and name == "weight":
+            rank = min(size.rank, weight.numel() // (2 * _numbers(weight, size.layout)))
+            update = kind(weight, rank, size.scale) if rank else DenseUpdate(weight)
+            trained += _register(module, name, update)
+        elif others:
+            trained += _register(module, name, DenseUpdate(weight))
+        else:
+            weight.requires_grad_(requires_grad=False)
     return trained
 
 
+def add_dense(parts: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """Adapt every parameter inside `parts` without restriction; return what to train."""
+    return [
+        parameter
+        for module, name in _tensors(parts)
+        for parameter in _register(module, name, DenseUpdate(getattr(module, name)))
+    ]
+
+
+def _tensors(parts: Iterable[nn.Module]) -> list[tuple[nn.Module, str]]:
+    """Return each module inside `parts` with the name of each parameter that it owns."""
+    modules = dict.fromkeys(module for part in parts for module in part.modules())
+    return [(module, name) for module in modules for name in _own_parameters(module)]
+
+
+def _own_parameters(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_parameters(recurse=False)]
+
+
+def _numbers(weight: torch.Tensor, layout: Layout) -> int:
+    """Return how many numbers the factors hold for each rank."""
+    if layout == "kernel_in":
+        return weight.shape[0] + weight[0].numel()
+    return int((weight.shape[0] + weight.shape[1]) * weight[0, 0].numel())
+
+
+def _register(module: nn.Module, name: str, update: Update) -> list[nn.Parameter]:
+    getattr(module, name).requires_grad_(requires_grad=False)
+    parametrize.register_parametrization(module, name, update)
+    return list(update.parameters())
+
+
+def named_updates(network: nn.Module) -> Iterator[tuple[str, Update]]:
+    """Return every update of `network` with the state-dict key of the tensor it is added to."""
+    for path, module in network.named_modules():
+        if parametrize.is_parametrized(module):
+            for name, chain in module.parametrizations.items():
+                yield f"{path}.{name}".lstrip("."), chain[0]
+
+
 def merge_lora(network: nn.Module) -> None:
-    """Fold every adapter into its weight; the state-dict keys are the original ones."""
+    """Fold every update into its tensor; the state-dict keys are the original ones."""
     for module in list(network.modules()):
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+
+
+@contextmanager
+def without_lora(network: nn.Module) -> Iterator[None]:
+    """Let `network` compute exactly what it did before it was adapted, for comparison.
+
+    Bit for bit: the original tensors are used, nothing is subtracted.
+    """
+    switched = [update for _, update in named_updates(network) if update.enabled]
+    for update in switched:
+        update.enabled = False
+    try:
+        yield
+    finally:
+        for update in switched:
+            update.enabled = True

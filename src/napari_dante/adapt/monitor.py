@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from napari_dante.adapt.patches import Grid
+from napari_dante.adapt.stopping import Look
 from napari_dante.evaluate.overlap import dice
 from napari_dante.model.inference import OVERLAP, slide
 from napari_dante.model.spec import ArchitectureSpec
@@ -20,7 +24,8 @@ class Monitor:
     Parameters
     ----------
     grid
-        The case on the network's grid, only its exam slices trusted.
+        The case on the network's grid, only its exam slices trusted; structures that it
+        does not annotate are not looked for.
     spec
         The model.
     axis
@@ -32,23 +37,34 @@ class Monitor:
         self._image = grid.image[box]
         self._trusted = grid.trusted[box]
         self._truth = grid.labels[box][self._trusted]
-        self._spec = spec
+        self._slice = np.nonzero(self._trusted)[axis]
+        self._patch = spec.patch
+        known = grid.annotated or (True,) * spec.out_channels
+        self._names = {
+            index: label.name for index, label in enumerate(spec.labels, start=1) if known[index]
+        }
 
-    def dice(self, network: nn.Module) -> dict[str, float]:
+    def look(self, network: nn.Module) -> Look:
         """Return the Dice of each structure that the exam slices or the network show."""
         if not self._trusted.any():
-            return {}
+            return Look()
         training = network.training
         network.eval()
-        probabilities = slide(network, self._image, self._spec.patch, OVERLAP, lambda: None)
+        probabilities = slide(network, self._image, self._patch, OVERLAP, lambda: None)
         network.train(training)
         classes = torch.argmax(probabilities[0], dim=0).cpu().numpy()[self._trusted]
-        found = {}
-        for index, label in enumerate(self._spec.labels, start=1):
-            score = dice(classes == index, self._truth == index)
-            if score is not None:
-                found[label.name] = score
-        return found
+        by_slice = [
+            self._scores(classes[self._slice == index], self._truth[self._slice == index])
+            for index in np.unique(self._slice)
+        ]
+        means = tuple(float(np.mean(list(s.values()))) if s else 1.0 for s in by_slice)
+        return Look(self._scores(classes, self._truth), means)
+
+    def _scores(self, classes: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+        found = {
+            name: dice(classes == index, truth == index) for index, name in self._names.items()
+        }
+        return {name: score for name, score in found.items() if score is not None}
 
 
 def _slab(grid: Grid, axis: int, thickness: int) -> tuple[slice, ...]:

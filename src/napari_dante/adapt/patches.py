@@ -38,11 +38,15 @@ class Grid:
         uint8 class numbers; only meaningful where `trusted`.
     trusted
         bool, the voxels that a person vouches for.
+    annotated
+        bool for each class, the background first: the classes that `labels` tell apart;
+        None when it is all of them.
     """
 
     image: NDArray[np.float32]
     labels: NDArray[np.uint8]
     trusted: NDArray[np.bool_]
+    annotated: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.image.shape == self.labels.shape == self.trusted.shape:
@@ -54,11 +58,15 @@ class Patch:
     """A training sample: labels and trusted (z, y, x), and the image (1, z, y, x).
 
     For a frozen network its features (channel, z', y', x') take the place of the image.
+    ``annotated`` (class) says which classes the labels tell apart; None when all.
+    ``earlier`` marks the rehearsal of an earlier case.
     """
 
     image: torch.Tensor
     labels: torch.Tensor
     trusted: torch.Tensor
+    annotated: torch.Tensor | None = None
+    earlier: bool = False
 
 
 class PatchSampler:
@@ -82,6 +90,8 @@ class PatchSampler:
         scratch. Neither flips: left and right are anatomy.
     seed
         Another seed gives other patches.
+    earlier
+        Whether these are cases that the model has learned before.
     """
 
     def __init__(
@@ -90,8 +100,11 @@ class PatchSampler:
         patch: tuple[int, int, int],
         augmentation: AugmentationName,
         seed: int,
+        *,
+        earlier: bool = False,
     ) -> None:
         self._grids = list(grids)
+        self._earlier = earlier
         self._patch = patch
         self._seed = seed
         self._centres = [_voxels_by_class(grid) for grid in grids]
@@ -107,11 +120,14 @@ class PatchSampler:
         centre = voxels[int(random.integers(len(voxels)))]
         jitter = [random.integers(-(size // 4), size // 4 + 1) for size in self._patch]
         self._augment.set_random_state(seed=int(random.integers(2**31)))
-        sample = self._augmented(_cut(self._grids[which], centre + jitter, self._patch))
+        grid = self._grids[which]
+        sample = self._augmented(_cut(grid, centre + jitter, self._patch))
         return Patch(
             image=sample["image"].float(),
             labels=sample["labels"][0].long(),
             trusted=sample["trusted"][0] > 0.5,
+            annotated=None if grid.annotated is None else torch.tensor(grid.annotated),
+            earlier=self._earlier,
         )
 
     def _augmented(self, box: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:

@@ -11,12 +11,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from napari_dante.errors import TeachError
+from napari_dante.model.low_rank import LowRank, Role, one_of
 
 __all__ = [
     "RECIPES",
     "Adapter",
+    "Auto",
+    "DecoderOnly",
     "Dimensions",
+    "EncoderLoRA",
     "FromScratch",
+    "FullFineTuning",
     "GradualUnfreezing",
     "LoRA",
     "NetworkChoice",
@@ -29,7 +34,6 @@ __all__ = [
 
 Augmentation = Literal["none", "mild", "strong"]
 Device = Literal["auto", "cpu", "cuda"]
-Layout = Literal["kernel_in", "per_tap"]
 NetworkChoice = Literal["auto", "UNet", "DynUNet", "SegResNet"]
 Dimensions = Literal["auto", "2", "3"]
 
@@ -54,6 +58,12 @@ class Training:
         Looks without improvement after which the run ends.
     augmentation
         Strength of the MR augmentation.
+    replay
+        Patches of earlier cases that are rehearsed in each step beside the batch, where the
+        job has such cases, so that the model does not forget them.
+    distillation
+        Weight with which the untrusted voxels are held to what the old model says of them.
+        It keeps the model from forgetting, but also from unlearning what was wrong.
     device
         ``"auto"`` takes a GPU when there is one.
     seed
@@ -67,6 +77,8 @@ class Training:
     check_every: int = 20
     patience: int = 4
     augmentation: Augmentation = "mild"
+    replay: int = 1
+    distillation: float = 0.0
     device: Device = "auto"
     seed: int = 0
 
@@ -74,40 +86,41 @@ class Training:
         for name in ("steps", "batch", "check_every", "patience", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise TeachError(f"'{name}' must be greater than zero.")
-        _one_of("augmentation", self.augmentation, Augmentation)
-        _one_of("device", self.device, Device)
+        for name in ("replay", "distillation"):
+            if getattr(self, name) < 0:
+                raise TeachError(f"'{name}' must not be below zero.")
+        one_of("augmentation", self.augmentation, Augmentation)
+        one_of("device", self.device, Device)
 
 
-@dataclass(frozen=True)
-class LoRA:
-    """Low-rank adaptation of every convolution (Hu et al. 2022).
+@dataclass(frozen=True, kw_only=True)
+class LoRA(LowRank):
+    """Low-rank adaptation of every convolution (Hu et al., ICLR 2022).
 
     Attributes
     ----------
-    rank
-        Rank of the update, capped where an adapter would outgrow its layer.
-    alpha
-        The update is scaled by ``alpha / rank``.
-    layout
-        ``"kernel_in"``: one factor over kernel and input channels, the PEFT layout;
-        ``"per_tap"``: factors for each kernel tap, Dante's layout.
+    rank, alpha, scaling, layout
+        See :class:`napari_dante.model.low_rank.LowRank`.
+    targets
+        Parts of the network that are adapted; the others stay as they are, except that
+        the head always learns: where it is not a target, it is trained whole.
     train_norms
-        Train the normalisation layers, activations and biases too.
+        Train the normalisation layers, activations and biases of the targets too.
     """
 
     method: ClassVar[str] = "lora"
     title: ClassVar[str] = "LoRA"
 
-    rank: int = 16
-    alpha: float = 32.0
-    layout: Layout = "kernel_in"
+    targets: tuple[Role, ...] = get_args(Role)
     train_norms: bool = True
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha <= 0:
-            raise TeachError("'rank' and 'alpha' must be greater than zero.")
-        _one_of("layout", self.layout, Layout)
+        super().__post_init__()
+        if not self.targets:
+            raise TeachError("'targets' must name a part of the network.")
+        for target in self.targets:
+            one_of("targets", target, Role)
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,63 @@ class GradualUnfreezing:
     def __post_init__(self) -> None:
         if not (0 <= self.start <= 1 and 0 < self.full_at <= 1 and 0 < self.decay <= 1):
             raise TeachError("'start', 'full_at' and 'decay' must lie between zero and one.")
+
+
+@dataclass(frozen=True)
+class FullFineTuning:
+    """Train every weight from the first step.
+
+    Attributes
+    ----------
+    decay
+        Learning rate of each stage of the network relative to the next one towards the
+        output (discriminative fine-tuning, Howard & Ruder, ACL 2018); 1 for a single one.
+    """
+
+    method: ClassVar[str] = "full"
+    title: ClassVar[str] = "Full fine-tuning"
+
+    decay: float = 1.0
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay <= 1:
+            raise TeachError("'decay' must lie between zero and one.")
+
+
+@dataclass(frozen=True)
+class DecoderOnly:
+    """Leave the encoder as it is, its normalisation too, and train decoder and head.
+
+    A step computes no gradient for the encoder and keeps nothing of it in memory.
+    """
+
+    method: ClassVar[str] = "decoder"
+    title: ClassVar[str] = "Decoder only"
+
+    training: Training = field(default_factory=Training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderLoRA(LowRank):
+    """Low-rank updates in the encoder, decoder and head trained whole.
+
+    The advice of FSEFT for structures that the model has never seen (Silva-Rodríguez et
+    al., Med. Image Anal. 2025).
+
+    Attributes
+    ----------
+    rank, alpha, scaling, layout
+        Of the encoder; see :class:`napari_dante.model.low_rank.LowRank`.
+    train_norms
+        Train the encoder's normalisation layers, activations and biases too.
+    """
+
+    method: ClassVar[str] = "lora-decoder"
+    title: ClassVar[str] = "LoRA in the encoder, whole decoder"
+
+    train_norms: bool = True
+    training: Training = field(default_factory=Training)
 
 
 @dataclass(frozen=True)
@@ -171,6 +241,8 @@ class Adapter:
                 "The black-box adapter learns from stored features, which cannot be "
                 "augmented: 'augmentation' must be none."
             )
+        if self.training.distillation:
+            raise TeachError("The black-box adapter has no use for 'distillation'.")
 
 
 @dataclass(frozen=True)
@@ -204,13 +276,48 @@ class FromScratch:
     )
 
     def __post_init__(self) -> None:
-        _one_of("network", self.network, NetworkChoice)
-        _one_of("dimensions", self.dimensions, Dimensions)
+        one_of("network", self.network, NetworkChoice)
+        one_of("dimensions", self.dimensions, Dimensions)
         if not 0 <= self.memory < math.inf:
             raise TeachError("'memory' must not be less than zero.")
+        if self.training.distillation:
+            raise TeachError("From scratch there is no old model for 'distillation'.")
 
 
-Recipe = LoRA | GradualUnfreezing | Adapter | FromScratch
+@dataclass(frozen=True)
+class Auto:
+    """Choose the method from what there is to learn from; see :mod:`napari_dante.adapt.auto`.
+
+    Attributes
+    ----------
+    minutes
+        What the training steps may take; 0 leaves the number of steps to the method.
+    training
+        Device, seed, batch, replay, distillation and weight decay are kept; the rest
+        belongs to the method that is chosen.
+    """
+
+    method: ClassVar[str] = "auto"
+    title: ClassVar[str] = "Automatic"
+
+    minutes: float = 0.0
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minutes < math.inf:
+            raise TeachError("'minutes' must not be below zero.")
+
+
+Recipe = (
+    LoRA
+    | GradualUnfreezing
+    | FullFineTuning
+    | DecoderOnly
+    | EncoderLoRA
+    | Adapter
+    | FromScratch
+    | Auto
+)
 RECIPES: dict[str, type[Recipe]] = {kind.method: kind for kind in get_args(Recipe)}
 
 
@@ -231,7 +338,10 @@ def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
     kind = _kind(str(values.pop("method", "")))
     try:
         training = Training(**values.pop("training"))
-        return kind(training=training, **values)
+        options: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return kind(training=training, **options)
     except (KeyError, TypeError) as error:
         raise TeachError("The recipe of this job is damaged.", detail=repr(error)) from error
 
@@ -263,6 +373,8 @@ def _parsed(key: str, text: str, old: Any) -> Any:  # noqa: ANN401
         if text.lower() not in {"true", "false"}:
             raise TeachError(f"'{key}' must be true or false.")
         return text.lower() == "true"
+    if isinstance(old, tuple):
+        return tuple(part.strip() for part in text.split(","))
     try:
         return type(old)(text)
     except ValueError:
@@ -274,8 +386,3 @@ def _kind(method: str) -> type[Recipe]:
         known = ", ".join(RECIPES)
         raise TeachError(f"There is no recipe '{method}'; the recipes are: {known}.")
     return RECIPES[method]
-
-
-def _one_of(name: str, value: str, literal: Any) -> None:  # noqa: ANN401
-    if value not in get_args(literal):
-        raise TeachError(f"'{name}' must be one of: {', '.join(get_args(literal))}.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_dante.errors import DanteError
 
-__all__ = ["complain", "emit_json", "progress", "say"]
+__all__ = ["complain", "emit_json", "notice", "progress", "say"]
 
 _log = logging.getLogger("napari_dante")
 
@@ -30,6 +30,12 @@ def complain(error: DanteError) -> None:
     """Write the sentence to standard error, the detail to the log."""
     _log.info("%s: %s", type(error).__name__, error.detail)
     sys.stderr.write(f"{error.sentence}\n")
+
+
+def notice(text: str) -> None:
+    """Write a line to standard error, under the progress line if there is one."""
+    sys.stderr.write(f"\n{text}\n" if sys.stderr.isatty() else f"{text}\n")
+    sys.stderr.flush()
 
 
 def progress(text: str, *, last: bool = False) -> None:

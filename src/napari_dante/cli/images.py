@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,24 @@ from napari_dante.cli.console import emit_json, progress, say
 from napari_dante.errors import VolumeError
 from napari_dante.model.library import Library
 from napari_dante.volume import (
+    LABEL_FILES,
+    NAMES_THE_PATIENT,
     LabelMap,
     Volume,
     describe,
+    holds_labels,
     match_grid,
     open_labels,
     open_volume,
+    read_label_file,
+    write_dicom_seg,
+    write_label_file,
     write_nifti,
 )
 
 __all__ = ["convert", "evaluate", "info", "predict"]
+
+_DICOM = ".dcm"
 
 
 def info(options: Namespace) -> None:
@@ -45,9 +53,33 @@ def info(options: Namespace) -> None:
 
 
 def convert(options: Namespace) -> None:
-    """Write a volume as NIfTI on its own grid."""
+    """Write a volume or labels in another format, on the same grid."""
+    ending = options.target.suffix.lower()
+    as_labels = (
+        options.names is not None or ending in (*LABEL_FILES, _DICOM) or holds_labels(options.image)
+    )
+    if as_labels:
+        _convert_labels(options, ending)
+        return
     volume = open_volume(options.image, options.series)
     write_nifti(options.target, volume.array, volume.geometry)
+
+
+def _convert_labels(options: Namespace, ending: str) -> None:
+    if ending == _DICOM and options.reference is None:
+        raise VolumeError(
+            "A DICOM segmentation belongs to a series: name it with --reference, a folder or file."
+        )
+    labels = open_labels(options.image)
+    if options.names is not None:
+        labels = replace(labels, labels={**labels.labels, **read_label_file(options.names)})
+    if ending in LABEL_FILES:
+        write_label_file(options.target, labels.labels)
+    elif ending == _DICOM:
+        write_dicom_seg(options.target, labels, options.reference, options.series)
+        say(NAMES_THE_PATIENT)
+    else:
+        write_nifti(options.target, labels.array, labels.geometry, labels.labels)
 
 
 def predict(options: Namespace) -> None:

@@ -88,6 +88,13 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return value
+
+
 def _lazily(module: str, name: str) -> Callable[[argparse.Namespace], int | None]:
     """Import a command only when it runs: ``--help`` must not wait for torch."""
 
@@ -130,7 +137,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_image(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", type=Path, help="NIfTI file, DICOM file or DICOM folder")
+    parser.add_argument("image", type=Path, help="NIfTI or NRRD file, DICOM file or folder")
     parser.add_argument("--series", help="id of one volume, as 'info' prints it")
 
 
@@ -143,9 +150,24 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
     info.add_argument("path", type=Path)
     _add_json(info)
 
-    convert = _add(commands, "convert", "images", "DICOM or NIfTI to NIfTI, geometry kept")
+    convert = _add(commands, "convert", "images", "to NIfTI, or labels to DICOM; geometry kept")
     _add_image(convert)
-    convert.add_argument("target", type=Path, help=".nii or .nii.gz")
+    convert.add_argument(
+        "target",
+        type=Path,
+        help=".nii or .nii.gz; for labels also .dcm, a DICOM segmentation, which names the "
+        "patient and the study of its series, or the names alone: .ctbl (3D Slicer), .label or "
+        ".txt (ITK-SNAP)",
+    )
+    convert.add_argument(
+        "--reference", type=Path, metavar="DICOM", help="the series that a .dcm of labels is for"
+    )
+    convert.add_argument(
+        "--names",
+        type=Path,
+        metavar="TABLE",
+        help="take names and colours of labels from a file of ITK-SNAP or 3D Slicer",
+    )
 
     predict = _add(commands, "predict", "images", "segment an image")
     _add_image(predict)
@@ -179,6 +201,18 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
         "slice axis; without it every slice that holds a label",
     )
     teach.add_argument("--axis", type=int, choices=(0, 1, 2), default=2)
+    teach.add_argument(
+        "--earlier",
+        nargs=2,
+        type=Path,
+        action="append",
+        default=[],
+        metavar=("IMAGE", "LABELS"),
+        help="a case that the model has learned before, to be rehearsed; a starter brings one",
+    )
+    teach.add_argument(
+        "--no-rehearsal", action="store_true", help="do without the case that a starter brings"
+    )
     teach.add_argument("--series", help="id of one volume, as 'info' prints it")
     teach.add_argument("--recipe", default="lora", help=", ".join(RECIPES))
     teach.add_argument(
@@ -187,8 +221,8 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the recipe, such as steps=200, rank=8 (lora), hidden=16 or "
-        "linear_probe=true (adapter)",
+        help="an option of the recipe, such as steps=200, rank=8 or targets=decoder,head "
+        "(lora), hidden=16 or linear_probe=true (adapter)",
     )
     teach.add_argument(
         "--new-label",
@@ -201,6 +235,9 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
     )
     teach.add_argument("--exam-fraction", type=_fraction, default=0.3)
     teach.add_argument("--out", type=Path, required=True, help="new model, .safetensors")
+    teach.add_argument(
+        "--adapter-out", type=Path, help="what LoRA changed, without the model, .safetensors"
+    )
     teach.add_argument("--job", type=Path, help="keep the job in this folder")
     _add_json(teach)
 
@@ -232,6 +269,35 @@ def _add_models(commands: Any) -> None:  # noqa: ANN401
     importing.add_argument("target", type=Path, help=".safetensors")
     importing.add_argument("--name", help="its name in the library")
     importing.set_defaults(command=_lazily("models", "import_model"))
+    text = "models between the old and the new one of a job, with their exams"
+    mix = actions.add_parser("mix", help=text, description=text)
+    mix.add_argument("job", type=Path, help="folder of a finished job")
+    mix.add_argument("--share", type=_share, help="of the new model, from 0 to 1")
+    mix.add_argument("--out", type=Path, help="write the model with this share, .safetensors")
+    _add_json(mix)
+    mix.set_defaults(command=_lazily("mixing", "mix"))
+    _add_adapters(actions)
+
+
+def _add_adapters(actions: Any) -> None:  # noqa: ANN401
+    text = "the model that an adapter makes of its base"
+    applying = actions.add_parser("apply-adapter", help=text, description=text)
+    applying.add_argument("base", help="file, or name in the library")
+    applying.add_argument("adapter", type=Path, help=".safetensors that 'teach' wrote")
+    applying.add_argument("--out", type=Path, required=True, help="new model, .safetensors")
+    applying.set_defaults(command=_lazily("adapters", "apply"))
+    text = "write an adapter as a folder for Hugging Face peft"
+    export = actions.add_parser("export-adapter", help=text, description=text)
+    export.add_argument("base", help="file, or name in the library")
+    export.add_argument("adapter", type=Path, help=".safetensors that 'teach' wrote")
+    export.add_argument("folder", type=Path)
+    export.set_defaults(command=_lazily("adapters", "export"))
+    text = "read a folder of Hugging Face peft as an adapter"
+    importing = actions.add_parser("import-adapter", help=text, description=text)
+    importing.add_argument("base", help="file, or name in the library")
+    importing.add_argument("folder", type=Path)
+    importing.add_argument("target", type=Path, help="adapter, .safetensors")
+    importing.set_defaults(command=_lazily("adapters", "import_adapter"))
 
 
 def _add_sharing(commands: Any) -> None:  # noqa: ANN401

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from napari_dante.adapt.recipe import recipe_with
-from napari_dante.cli.console import emit_json, progress, say
+from napari_dante.cli.console import emit_json, notice, progress, say
 from napari_dante.cli.parser import CaseOption
 from napari_dante.errors import JobError, TeachError
 from napari_dante.files import atomic_path
-from napari_dante.jobs.events import Event, Failed, Finished, Progress, Started, Validated
+from napari_dante.jobs.events import Adjusted, Event, Failed, Finished, Progress, Started, Validated
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
+from napari_dante.jobs.rehearsal import rehearsal
 from napari_dante.jobs.run import run_job
 from napari_dante.model.file import read_header
 from napari_dante.model.library import Library
+from napari_dante.model.low_rank import LowRank
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.volume import Geometry, LabelMap, match_grid, open_labels, open_volume
 
@@ -30,17 +32,25 @@ __all__ = ["run", "teach"]
 def teach(options: Namespace) -> None:
     """Adapt a model and write the new one."""
     recipe = recipe_with(options.recipe, dict(options.set))
+    if options.adapter_out is not None and not isinstance(recipe, LowRank):
+        raise TeachError(f"The recipe '{recipe.method}' leaves no adapter; only LoRA does.")
     model = None if options.model is None else Library().resolve(options.model)
     spec = None if model is None else read_header(model)[0]
     named = {value: name for value, name in options.new_label if value is not None}
     cases = [_case(case, options.axis, options.series, spec, named) for case in options.case]
+    earlier = [_case(CaseOption(*pair), options.axis, None, spec, {}) for pair in options.earlier]
+    if model is not None and not options.no_rehearsal:
+        earlier += rehearsal(model)
     new_labels = tuple(name for _, name in options.new_label)
     folder = options.job or Path(tempfile.mkdtemp(prefix="napari-dante-"))
     try:
-        job = create_job(folder, model, cases, recipe, options.exam_fraction, new_labels)
+        job = create_job(folder, model, cases, recipe, options.exam_fraction, new_labels, earlier)
         _follow(job)
         with atomic_path(options.out) as temporary:
             shutil.copyfile(job.candidate, temporary)
+        if options.adapter_out is not None:
+            with atomic_path(options.adapter_out) as temporary:
+                shutil.copyfile(job.adapter, temporary)
         _report(job, as_json=options.json)
     finally:
         if options.job is None:
@@ -99,7 +109,10 @@ def _follow(job: JobFolder) -> None:
     for event in run_job(job.path):
         if isinstance(event, Failed):
             raise JobError(event.sentence, event.detail)
-        progress(_line(event), last=isinstance(event, Started | Finished))
+        if isinstance(event, Adjusted):
+            notice(event.sentence)
+        else:
+            progress(_line(event), last=isinstance(event, Started | Finished))
 
 
 def _line(event: Event) -> str:
@@ -139,6 +152,8 @@ def _report(job: JobFolder, *, as_json: bool) -> None:
         before, after = (report.mean(when, label=label) for when in ("before", "after"))
         say(f"{label:24s} Dice {_number(before)} → {_number(after)}")
     say(report.sentence)
+    if report.earlier_sentence:
+        say(report.earlier_sentence)
 
 
 def _number(value: float | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dante.evaluate.metrics import measure
-from napari_dante.evaluate.report import ExamReport, Score
+from napari_dante.evaluate.report import ExamReport, Retained, Score
 from napari_dante.evaluate.split import Split
 
 __all__ = ["examine"]
@@ -28,6 +28,7 @@ def examine(
     axis: int,
     split: Split,
     tolerance: float = TOLERANCE,
+    earlier: tuple[Retained, ...] = (),
 ) -> ExamReport:
     """Compare the old and the new model on the slices set aside.
 
@@ -45,6 +46,8 @@ def examine(
         Which slices were learned from and which are examined.
     tolerance
         NSD tolerance in mm.
+    earlier
+        What was kept of earlier cases.
     """
     in_plane = [size for index, size in enumerate(spacing) if index != axis]
     scores = []
@@ -60,4 +63,4 @@ def examine(
                     measure(new == value, target, in_plane, tolerance),
                 )
             )
-    return ExamReport(axis, split.exam, split.learn, tuple(scores), tolerance)
+    return ExamReport(axis, split.exam, split.learn, tuple(scores), tolerance, earlier)

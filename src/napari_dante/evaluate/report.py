@@ -14,7 +14,15 @@ import numpy as np
 from napari_dante.errors import JobError
 from napari_dante.files import write_text
 
-__all__ = ["ExamReport", "Metrics", "Score", "Verdict", "read_report", "write_report"]
+__all__ = [
+    "ExamReport",
+    "Metrics",
+    "Retained",
+    "Score",
+    "Verdict",
+    "read_report",
+    "write_report",
+]
 
 Verdict = Literal["better", "no difference", "worse", "not enough data"]
 
@@ -46,6 +54,18 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Retained:
+    """Dice of one structure on earlier cases, under the old and the new model.
+
+    On slices that were not rehearsed; the mean over the cases that have the structure.
+    """
+
+    label: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class ExamReport:
     """Before and after on slices that were never trained on.
 
@@ -59,6 +79,8 @@ class ExamReport:
         One for each structure and exam slice.
     tolerance
         NSD tolerance in mm.
+    earlier
+        What was kept of earlier cases; empty where there were none.
     """
 
     axis: int
@@ -66,6 +88,7 @@ class ExamReport:
     learned: tuple[int, ...]
     scores: tuple[Score, ...]
     tolerance: float
+    earlier: tuple[Retained, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -139,6 +162,17 @@ class ExamReport:
         few = " Few slices: take it as a hint." if len(self.exam) < 5 else ""
         return f"{words}: {numbers} (change {low:+.2f} to {high:+.2f}, 95 %).{few}"
 
+    @property
+    def earlier_sentence(self) -> str:
+        """What became of earlier cases, in words; empty where there were none."""
+        if not self.earlier:
+            return ""
+        before, after = (
+            float(np.mean([getattr(item, when) for item in self.earlier]))
+            for when in ("before", "after")
+        )
+        return f"Earlier cases: mean Dice {before:.2f} → {after:.2f}."
+
     def _differences(self) -> dict[int, list[float]]:
         """Return Dice after minus before, by slice, for the pairs that can be compared."""
         groups: dict[int, list[float]] = {}
@@ -167,6 +201,7 @@ class ExamReport:
             "interval": self.interval,
             "verdict": self.verdict,
             "sentence": self.sentence,
+            "earlier_sentence": self.earlier_sentence,
         }
 
     @classmethod
@@ -185,6 +220,7 @@ class ExamReport:
                 learned=tuple(data["learned"]),
                 scores=tuple(_scores(data["scores"])),
                 tolerance=float(data["tolerance"]),
+                earlier=tuple(Retained(**item) for item in data.get("earlier", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise JobError("The exam of this job is damaged.", detail=repr(error)) from error

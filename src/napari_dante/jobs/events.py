@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from napari_dante.adapt.events import (
+    Adjusted,
     Improved,
     LessonEvent,
     Paused,
@@ -17,6 +18,7 @@ from napari_dante.adapt.events import (
 from napari_dante.jobs.wire import dump, load
 
 __all__ = [
+    "Adjusted",
     "Event",
     "Failed",
     "Finished",

@@ -7,11 +7,14 @@
     base.safetensors    the model to adapt, or to compare with; a job from scratch can do
                         without one
     cases/0/            case.json, image.npy, labels.npy, trusted.npy
+    earlier/0/          the same, of cases that the model has learned before
     events.jsonl        what happened
     network.json        the network that was chosen for a job from scratch
+    recipe.json         the recipe that was chosen for a job that left it open
     features/           what a frozen network makes of the images, to compute it once
     last.pt             to go on after an interruption
     best.safetensors    the adapted model
+    adapter.safetensors what LoRA changed of it, without the model
     before.npy          masks of the first case under the old and the new model
     after.npy
     exam.json           before and after on the slices set aside
@@ -34,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
+from napari_dante.adapt.auto import Choice
 from napari_dante.adapt.configuration import Configuration
 from napari_dante.adapt.recipe import FromScratch, Recipe, recipe_from_json, recipe_to_json
 from napari_dante.errors import JobError, TeachError
@@ -63,6 +67,11 @@ class JobFolder:
         return self.path / "best.safetensors"
 
     @property
+    def adapter(self) -> Path:
+        """What LoRA has changed in the adapted model; other recipes leave none."""
+        return self.path / "adapter.safetensors"
+
+    @property
     def events(self) -> Path:
         """One JSON line for each event."""
         return self.path / "events.jsonl"
@@ -71,6 +80,11 @@ class JobFolder:
     def network(self) -> Path:
         """What was chosen for a job from scratch, once it has begun."""
         return self.path / "network.json"
+
+    @property
+    def chosen(self) -> Path:
+        """Which recipe was chosen for a job that left it open, once it has begun."""
+        return self.path / "recipe.json"
 
     @property
     def features(self) -> Path:
@@ -115,6 +129,15 @@ class JobFolder:
         except (OSError, ValueError) as error:
             raise JobError("The network of this job is damaged.", detail=repr(error)) from error
 
+    def choice(self) -> Choice | None:
+        """Return the recipe that was chosen for a job that left it open, None before."""
+        if not self.chosen.is_file():
+            return None
+        try:
+            return Choice.from_json(json.loads(self.chosen.read_text()))
+        except (OSError, ValueError, KeyError) as error:
+            raise JobError("The recipe of this job is damaged.", detail=repr(error)) from error
+
     def new_labels(self) -> tuple[str, ...]:
         """Return the structures that the model shall learn beside those it knows."""
         return tuple(self._description().get("new_labels", ()))
@@ -134,7 +157,21 @@ class JobFolder:
 
     def case(self, index: int = 0) -> CaseData:
         """Return a case; the image is memory-mapped."""
-        folder = self.path / "cases" / str(index)
+        return self._read_case(self.path / "cases" / str(index))
+
+    def cases(self) -> list[CaseData]:
+        """Return the cases to learn from."""
+        return self._read_cases("cases")
+
+    def earlier(self) -> list[CaseData]:
+        """Return the cases that the model has learned before."""
+        return self._read_cases("earlier")
+
+    def _read_cases(self, kind: str) -> list[CaseData]:
+        count = len([path for path in (self.path / kind).glob("*") if path.is_dir()])
+        return [self._read_case(self.path / kind / str(index)) for index in range(count)]
+
+    def _read_case(self, folder: Path) -> CaseData:
         try:
             data = json.loads((folder / "case.json").read_text())
             return CaseData(
@@ -147,11 +184,6 @@ class JobFolder:
             )
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise JobError("A case of this job cannot be read.", detail=repr(error)) from error
-
-    def cases(self) -> list[CaseData]:
-        """Return all cases."""
-        count = len([path for path in (self.path / "cases").glob("*") if path.is_dir()])
-        return [self.case(index) for index in range(count)]
 
     def split(self) -> Split:
         """Return which slices of the first case are learned from and examined."""
@@ -194,6 +226,7 @@ def create_job(
     recipe: Recipe,
     exam_fraction: float = 0.3,
     new_labels: Sequence[str] = (),
+    earlier: Sequence[CaseData] = (),
 ) -> JobFolder:
     """Write a job folder; ``job.json`` comes last, so a half-written one is not a job.
 
@@ -213,6 +246,10 @@ def create_job(
     new_labels
         Structures of the cases that `model` does not know and shall learn. They must be
         named, so that a slip of the pen does not become a structure.
+    earlier
+        Cases that the model has learned before: part of their slices is rehearsed, on the
+        others it is examined what the new model has forgotten. Training from scratch has
+        none.
 
     Raises
     ------
@@ -236,8 +273,11 @@ def create_job(
         new_labels = tuple(dict.fromkeys(name for case in cases for name in case.structures()))
     known = () if spec is None else tuple(label.name for label in spec.labels)
     check_cases(cases, known, new_labels, exam_fraction)
-    for index, case in enumerate(cases):
-        _write_case(folder / "cases" / str(index), case)
+    for case in earlier:
+        case.check_known(known)
+    for kind, group in (("cases", cases), ("earlier", earlier)):
+        for index, case in enumerate(group):
+            _write_case(folder / kind / str(index), case)
     job = JobFolder(folder)
     if model is not None:
         with atomic_path(job.base) as temporary:

@@ -12,37 +12,41 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from napari_dante.adapt.data import to_grid
+from napari_dante.adapt.adapters import adapter_of
 from napari_dante.adapt.events import Word
 from napari_dante.adapt.feed import Feed, feed
 from napari_dante.adapt.loop import Lesson
 from napari_dante.adapt.monitor import Monitor
-from napari_dante.adapt.patches import Grid
 from napari_dante.adapt.recipe import recipe_to_json
+from napari_dante.adapt.step import is_out_of_memory
 from napari_dante.errors import DanteError, TeachError
-from napari_dante.evaluate.exam import examine
-from napari_dante.evaluate.overlap import dice
 from napari_dante.evaluate.report import ExamReport, write_report
 from napari_dante.evaluate.split import Split
+from napari_dante.jobs.before import Before, class_dice, look_before
+from napari_dante.jobs.case import CaseData
+from napari_dante.jobs.earlier import EarlierCase, dice, retained
 from napari_dante.jobs.events import Event, Failed, Finished, Started, encode
-from napari_dante.jobs.folder import CaseData, JobFolder
+from napari_dante.jobs.exam import examine_case
+from napari_dante.jobs.folder import JobFolder
+from napari_dante.jobs.grids import case_grid
 from napari_dante.jobs.start import Start, start_of
 from napari_dante.model.file import Model, read_model, write_model
+from napari_dante.model.lora_file import write_adapter
+from napari_dante.model.low_rank import LowRank
 from napari_dante.model.segmenter import Segmenter, choose_device
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["guarded", "run_job"]
-
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 def run_job(path: Path, poll: Callable[[bool], Word | None] = lambda wait: None) -> Iterator[Event]:
     """Run or resume the job in `path`; the last event is Finished or Failed.
 
     Every event is also a line of ``events.jsonl``. On success the folder holds
-    ``best.safetensors``, ``before.npy``, ``after.npy`` and, when slices were set aside,
-    ``exam.json``.
+    ``best.safetensors``, ``before.npy``, ``after.npy``, when slices were set aside
+    ``exam.json``, and after LoRA ``adapter.safetensors``.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ def guarded(events: Iterator[Event]) -> Iterator[Event]:
     except OSError as error:
         yield Failed("disk", "A file of this job could not be read or written.", repr(error.errno))
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         yield Failed(
             "memory",
@@ -76,11 +80,6 @@ def guarded(events: Iterator[Event]) -> Iterator[Event]:
             "Close other programs or set batch=1.",
             type(error).__name__,
         )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return any(part in text for part in OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,12 @@ class _Run:
         return choose_device(self.job.recipe().training.device)
 
     @cached_property
+    def before(self) -> Before:
+        return look_before(self.job, self.device)
+
+    @cached_property
     def start(self) -> Start:
-        return start_of(self.job, self.device)
+        return start_of(self.job, self.before, self.device)
 
     @property
     def spec(self) -> ArchitectureSpec:
@@ -110,104 +113,97 @@ class _Run:
         return self.cases[0]
 
     @cached_property
-    def truth(self) -> NDArray[np.uint8]:
-        return self.case.classes(self.spec)
-
-    @cached_property
     def split(self) -> Split:
         return self.job.split()
 
     @cached_property
-    def names(self) -> dict[int, str]:
-        """What the first case marks: the rest cannot be examined on it."""
-        marked = self.case.annotated(self.spec)
-        numbered = enumerate(self.spec.labels, start=1)
-        return {index: label.name for index, label in numbered if marked[index]}
+    def earlier(self) -> list[EarlierCase]:
+        if self.start.base is None:
+            return []
+        return [EarlierCase.of(case, self.spec) for case in self.job.earlier()]
 
     def events(self) -> Iterator[Event]:
         begin = time.monotonic()
-        before = self._before()
-        self.job.save_array("before.npy", before)
+        self.job.save_array("before.npy", self.before.mask)
         segmenter = Segmenter(self.start.model, self.device)
-        monitor = Monitor(self._grid(self.case, self.split.exam), self.spec, self.case.axis)
+        exam = case_grid(self.case, self.split.exam, self.spec)
+        monitor = Monitor(exam, self.spec, self.case.axis)
         food = self._feed(segmenter)
-        scores = self._to_beat(before, monitor, food)
+        known = dice(self.earlier, food.whole)
+        to_beat = self._to_beat(monitor, food)
         lesson = self._lesson(segmenter, food, monitor)
-        yield self._started(segmenter, lesson.trained, scores)
+        yield self._started(segmenter, lesson.trained, to_beat)
         yield from lesson.run()
         if not self.job.candidate.is_file():
             raise TeachError("Teaching ended before anything was learned; nothing changed.")
-        self._finish(before)
+        self._finish(known)
         yield Finished(self.job.candidate.name, time.monotonic() - begin)
-
-    def _before(self) -> NDArray[np.uint8]:
-        """Return what was known before: the mask of the model, or nothing without one."""
-        if self.start.base is None:
-            return np.zeros(self.case.image.shape, np.uint8)
-        segmenter = Segmenter(self.start.base, self.device)
-        return segmenter.predict(np.asarray(self.case.image), self.case.spacing)
-
-    def _grid(self, case: CaseData, slices: Sequence[int]) -> Grid:
-        return to_grid(
-            np.asarray(case.image),
-            case.classes(self.spec),
-            spacing=case.spacing,
-            axis=case.axis,
-            slices=slices,
-            spec=self.spec,
-        )
 
     def _feed(self, segmenter: Segmenter) -> Feed:
         first, *others = self.cases
-        grids = [self._grid(first, self.split.learn)]
-        grids += [self._grid(case, np.flatnonzero(case.trusted).tolist()) for case in others]
-        recipe, patch, digest = self.start.recipe, self.spec.patch, self.start.digest or ""
-        return feed(segmenter.network, recipe, grids, patch, self.job.features, digest)
-
-    def _scores(self, monitor: Monitor, food: Feed) -> dict[str, float]:
-        """Return the Dice of each structure that the first case marks, on the exam slices."""
-        scores = monitor.dice(food.whole)
-        return {name: scores[name] for name in self.names.values() if name in scores}
+        grids = [case_grid(first, self.split.learn, self.spec)]
+        grids += [
+            case_grid(case, np.flatnonzero(case.trusted).tolist(), self.spec) for case in others
+        ]
+        return feed(
+            segmenter.network,
+            self.start.recipe,
+            grids,
+            self.spec.patch,
+            self.job.features,
+            self.start.digest or "",
+            [case.rehearsed for case in self.earlier],
+        )
 
     def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor) -> Lesson:
+        recipe, digest = self.start.recipe, self.start.digest
+
         def save(weights: Mapping[str, torch.Tensor]) -> None:
+            if isinstance(recipe, LowRank) and self.start.unchanged and digest is not None:
+                write_adapter(self.job.adapter, adapter_of(segmenter.network, recipe, digest))
             self._write({key: value.numpy() for key, value in weights.items()}, None)
 
         return Lesson(
             segmenter.network,
-            self.start.recipe,
+            recipe,
             draw=food.draw,
+            rehearse=food.rehearse,
             forward=food.forward,
-            examine=lambda: self._scores(monitor, food),
+            examine=lambda: monitor.look(food.whole),
             save_best=save,
             checkpoint=self.job.last,
             poll=self.poll,
+            teacher=self._teacher(),
         )
 
-    def _to_beat(
-        self, before: NDArray[np.uint8], monitor: Monitor, food: Feed
-    ) -> Mapping[str, float]:
-        """Return the exam Dice of what was known before; empty where nothing was."""
-        if self.start.base is None:
-            return {}
-        if self.start.configuration is None:
-            return self._scores(monitor, food)
-        old, new = (np.take(mask, self.split.exam, self.case.axis) for mask in (before, self.truth))
-        found = {name: dice(old == value, new == value) for value, name in self.names.items()}
-        return {name: score for name, score in found.items() if score is not None}
+    def _teacher(self) -> nn.Module | None:
+        """Return the old network, where the recipe holds the new one to it."""
+        recipe, base = self.start.recipe, self.start.base
+        if recipe.training.distillation == 0 or base is None:
+            return None
+        return Segmenter(base, self.device).network
 
-    def _started(self, segmenter: Segmenter, trained: int, scores: Mapping[str, float]) -> Started:
-        chosen = self.start.configuration
+    def _to_beat(self, monitor: Monitor, food: Feed) -> float | None:
+        """Return the exam Dice of what was known before; None where nothing was."""
+        if self.start.base is None or not self.split.exam:
+            return None
+        if self.start.configuration is None:
+            look = monitor.look(food.whole)
+            return look.mean if look.dice else None
+        scores = class_dice(self.before.mask, self.case, self.split.exam, self.start.base.spec)
+        return float(np.mean(list(scores.values()))) if scores else None
+
+    def _started(self, segmenter: Segmenter, trained: int, to_beat: float | None) -> Started:
         return Started(
             method=self.start.recipe.method,
-            device=str(next(segmenter.network.parameters()).device),
+            device=str(segmenter.device),
             trained=trained,
             parameters=sum(weight.size for weight in self.start.model.weights.values()),
             axis=self.case.axis,
             learn=self.split.learn,
             exam=self.split.exam,
-            dice=sum(scores.values()) / len(scores) if scores else None,
-            note=chosen.sentence if chosen is not None else "",
+            dice=to_beat,
+            note=self.start.note,
         )
 
     def _write(self, weights: Mapping[str, NDArray[Any]], exam: ExamReport | None) -> None:
@@ -217,23 +213,15 @@ class _Run:
         )
         write_model(self.job.candidate, Model(self.spec, weights, lineage))
 
-    def _finish(self, before: NDArray[np.uint8]) -> None:
+    def _finish(self, known: Sequence[Mapping[str, float]]) -> None:
         """Examine the file that will be kept, not the network that was in memory."""
         best = read_model(self.job.candidate)
         segmenter = Segmenter(best, self.device)
         after = segmenter.predict(np.asarray(self.case.image), self.case.spacing)
         self.job.save_array("after.npy", after)
-        report = None
-        if self.split.exam:
-            report = examine(
-                before,
-                after,
-                self.truth,
-                names=self.names,
-                spacing=self.case.spacing,
-                axis=self.case.axis,
-                split=self.split,
-            )
+        kept = retained(known, dice(self.earlier, segmenter.network))
+        report = examine_case(self.case, self.split, self.spec, self.before.mask, after, kept)
+        if report is not None:
             write_report(self.job.exam, report)
         self._write(best.weights, report)
         self.job.last.unlink(missing_ok=True)

@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
+from napari_dante.adapt.auto import Choice, Situation, choose
 from napari_dante.adapt.configuration import Configuration
 from napari_dante.adapt.configure import configure
 from napari_dante.adapt.feed import fresh_model, starting_model
 from napari_dante.adapt.fingerprint import take_fingerprint
 from napari_dante.adapt.footprint import step_memory
 from napari_dante.adapt.grow import grown
-from napari_dante.adapt.recipe import FromScratch, Recipe
+from napari_dante.adapt.recipe import Auto, FromScratch, Recipe
 from napari_dante.errors import JobError
 from napari_dante.files import write_text
+from napari_dante.jobs.before import Before, class_dice
 from napari_dante.jobs.folder import JobFolder
-from napari_dante.model.file import Model, read_model
+from napari_dante.model.file import Model
 from napari_dante.model.spec import further_labels
 
 __all__ = ["Start", "start_of"]
+
+BACKWARD = 3.0
+"""What a training step costs for each patch, in predictions of a window."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +43,30 @@ class Start:
         What is trained: as good as `base`, or fresh.
     recipe
         How it is trained; for a fresh network with the batch that was chosen for it.
+    note
+        What was chosen, and why, where the job left something open.
     configuration
-        What was chosen for a fresh network, and why; None for any other.
+        What was chosen for a fresh network; None for any other.
     """
 
     base: Model | None
     digest: str | None
     model: Model
     recipe: Recipe
+    note: str = ""
     configuration: Configuration | None = None
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the lesson begins with the very weights of `base`."""
+        return self.model is self.base
 
-def start_of(job: JobFolder, device: torch.device) -> Start:
+
+def start_of(job: JobFolder, before: Before, device: torch.device) -> Start:
     """Return what the job in a folder begins with.
 
-    A network from scratch is chosen once, for the device that begins the job, and kept in
-    the folder, so that a resumed job goes on with it.
+    A recipe or a network that is left open is chosen once, for the device that begins the
+    job, and kept in the folder, so that a resumed job goes on with it.
 
     Raises
     ------
@@ -63,23 +77,42 @@ def start_of(job: JobFolder, device: torch.device) -> Start:
     ModelError
         If the model of the folder cannot be used in this way.
     """
-    recipe, digest = job.recipe(), job.base_hash()
-    base = None if digest is None else read_model(job.base)
+    recipe, base = job.recipe(), before.base
     if isinstance(recipe, FromScratch):
-        return _from_scratch(job, recipe, base, digest, device)
+        return _from_scratch(job, recipe, before, device)
     if base is None:
         raise JobError("There is no model in this job folder.")
+    note = ""
+    if isinstance(recipe, Auto):
+        chosen = job.choice() or _choose(job, recipe, before, base)
+        recipe, note = chosen.recipe, chosen.sentence
     new = further_labels(base.spec.labels, job.new_labels())
-    return Start(base, digest, starting_model(grown(base, new), recipe), recipe)
+    return Start(base, before.digest, starting_model(grown(base, new), recipe), recipe, note)
+
+
+def _choose(job: JobFolder, auto: Auto, before: Before, base: Model) -> Choice:
+    first, *others = job.cases()
+    learn = job.split().learn
+    scores = class_dice(before.mask, first, learn, base.spec)
+    per_step = auto.training.batch + auto.training.replay * bool(job.earlier())
+    situation = Situation(
+        slices=len(learn) + sum(int(case.trusted.sum()) for case in others),
+        new=job.new_labels(),
+        known=float(np.mean(list(scores.values()))) if scores else None,
+        seconds=BACKWARD * before.seconds * per_step,
+    )
+    chosen = choose(auto, situation)
+    write_text(job.chosen, json.dumps(chosen.to_json()))
+    return chosen
 
 
 def _from_scratch(
     job: JobFolder,
     recipe: FromScratch,
-    base: Model | None,
-    digest: str | None,
+    before: Before,
     device: torch.device,
 ) -> Start:
+    base = before.base
     chosen = job.configuration()
     if chosen is None:
         known = () if base is None else base.spec.labels
@@ -95,4 +128,5 @@ def _from_scratch(
         write_text(job.network, json.dumps(chosen.to_json()))
     model = fresh_model(chosen.spec, job.identity(), recipe.training.seed)
     training = replace(recipe.training, batch=chosen.batch)
-    return Start(base, digest, model, replace(recipe, training=training), chosen)
+    recipe = replace(recipe, training=training)
+    return Start(base, before.digest, model, recipe, chosen.sentence, chosen)

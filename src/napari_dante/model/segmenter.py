@@ -71,6 +71,11 @@ class Segmenter:
         )
         self.network.to(device).eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.network.parameters()).device
+
     @classmethod
     def from_file(cls, path: Path, device: str = "auto") -> Segmenter:
         """Read a model file and make it ready."""

@@ -20,6 +20,7 @@ from napari_dante.model.file import Lineage, read_header
 from napari_dante.model.library import Library
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.ui import work
+from napari_dante.ui.activity import Activity
 from napari_dante.ui.engine import Engine
 from napari_dante.ui.keeper import find_saved
 from napari_dante.ui.layers import LayerData, grid_of
@@ -28,6 +29,7 @@ from napari_dante.ui.session import Session, is_ours
 from napari_dante.ui.settings import read_settings
 from napari_dante.ui.states import Task
 from napari_dante.volume.open import VolumeInfo, describe
+from napari_dante.volume.progress import Tell
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -61,6 +63,7 @@ class Desk(QObject):
     failed = Signal(str)
     notice = Signal(str)
     _found = Signal(object, object)
+    _reading = Signal(float)
 
     def __init__(
         self, viewer: Viewer, library: Library | None = None, parent: QObject | None = None
@@ -81,6 +84,8 @@ class Desk(QObject):
         self._saving.setSingleShot(True)
         self._saving.timeout.connect(self._save)
         self._found.connect(self._offer)
+        self._activity = Activity("")
+        self._reading.connect(self._show_reading)
         sessions = self._sessions
         self.destroyed.connect(lambda: _close(sessions))
         application = QCoreApplication.instance()
@@ -110,14 +115,20 @@ class Desk(QObject):
     def open_volume(self, path: Path, series: str | None = None, name: str | None = None) -> None:
         """Open a NIfTI file, a DICOM file or a DICOM folder."""
         self.series = None
-        self._run(Task.OPEN, _opening(path, series, name), self._opened)
+        reading = _opening(path, series, name, self._reading.emit)
+        if self._run(Task.OPEN, reading, self._opened):
+            self._activity = Activity("Reading an image")
 
     def choose_image(self, session: Session) -> None:
         """Work on another of the open images."""
         self.session = session
         self._later()
 
+    def _show_reading(self, part: float) -> None:
+        self._activity.tell(part)
+
     def _opened(self, found: Opened | Series) -> None:
+        self._activity.close()
         if isinstance(found, Series):
             self.series = found
             self.notice.emit(f"There are {len(found.volumes)} volumes here: choose one.")
@@ -178,6 +189,7 @@ class Desk(QObject):
 
     def _ended(self, task: Task | None, error: DanteError) -> None:
         """Take in that a task ended without a result."""
+        self._activity.close()
         if isinstance(error, work.Cancelled):
             self.notice.emit("Cancelled; nothing changed.")
         else:
@@ -259,11 +271,11 @@ def _close(sessions: dict[Image, Session]) -> None:
 
 
 def _opening(
-    path: Path, series: str | None, name: str | None
+    path: Path, series: str | None, name: str | None, tell: Tell
 ) -> Generator[Event, None, Opened | Series]:
     yield from ()
     try:
-        (data, kwargs, kind), problems = read_path(path, series)
+        (data, kwargs, kind), problems = read_path(path, series, tell)
     except SeriesChoice:
         return Series(path, tuple(describe(path).volumes))
     return (data, kwargs | ({"name": name} if name else {}), kind), problems

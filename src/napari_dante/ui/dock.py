@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_dante.model.library import Library
 from napari_dante.ui import look
 from napari_dante.ui.cards import Card, CardState, MessageBar, text
 from napari_dante.ui.controller import Controller
+from napari_dante.ui.mouse import Mouse
 from napari_dante.ui.orientation import Orientation
 from napari_dante.ui.states import Step, Task
 from napari_dante.ui.steps_mask import CorrectStep, OpenStep, PredictStep
@@ -40,7 +41,10 @@ class DanteDock(QWidget):
     def __init__(self, viewer: Viewer, library: Library | None = None) -> None:
         super().__init__()
         self.controller = Controller(viewer, library, self)
-        self._orientation = Orientation(viewer)
+        self._view = (Orientation(viewer), Mouse(viewer))
+        self._take_view()
+        view = self._view
+        self.destroyed.connect(lambda: _release(view))
         self._step: Step | None = None
         self._revealing = _single(self, self._reveal)
         self._styling = _single(self, self._restyle)
@@ -139,7 +143,18 @@ class DanteDock(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         """Take the colours of the window that the panel was put into."""
         super().showEvent(event)
+        self._take_view()
         self._styling.start(0)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Give the view back to napari once the panel is closed."""
+        super().hideEvent(event)
+        if not event.spontaneous():
+            _release(self._view)
+
+    def _take_view(self) -> None:
+        for one in self._view:
+            one.take()
 
     def _theme_changed(self) -> None:
         self._styling.start(0)
@@ -152,6 +167,11 @@ class DanteDock(QWidget):
             f"QLabel#faint {{ color: {rgba}; }}"
             f"QLabel#small {{ font-size: {self.font().pointSize()}pt; }}"
         )
+
+
+def _release(view: tuple[Orientation, Mouse]) -> None:
+    for one in view:
+        one.release()
 
 
 def _single(parent: QWidget, do: Callable[[], None]) -> QTimer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,11 +41,13 @@ _SAMPLE = 2_000_000
 class Grid:
     """What a layer of ours remembers of its file, under ``metadata["napari_dante"]``.
 
-    ``labels`` is None for an image.
+    ``labels`` is None for an image; ``dicom`` is where its series is and the id of the
+    volume in it, None where it is not from DICOM.
     """
 
     geometry: Geometry
     labels: Mapping[int, Label] | None = None
+    dicom: tuple[Path, str] | None = field(default=None, repr=False)
 
 
 def grid_of(metadata: Mapping[str, Any]) -> Grid | None:
@@ -60,7 +63,7 @@ def image_layer(volume: Volume, name: str | None = None) -> LayerData:
         "name": name or volume.name,
         "colormap": "gray",
         "contrast_limits": _window(volume.array),
-        "metadata": {KEY: Grid(volume.geometry)},
+        "metadata": {KEY: Grid(volume.geometry, dicom=_series(volume))},
     }
     return volume.array, kwargs, "image"
 
@@ -92,6 +95,12 @@ def features(labels: Mapping[int, Label]) -> dict[str, list[Any]]:
     """Return the names that napari shows in its status bar under the pointer."""
     named = {0: "background"} | {value: label.name for value, label in sorted(labels.items())}
     return {"index": list(named), "name": list(named.values())}
+
+
+def _series(volume: Volume) -> tuple[Path, str] | None:
+    if volume.source is None or volume.series is None:
+        return None
+    return volume.source, volume.series
 
 
 def _place(geometry: Geometry) -> dict[str, Any]:

@@ -7,28 +7,26 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-import nibabel
 from napari.utils.notifications import show_warning
-from nibabel.filebasedimages import ImageFileError
 
+from napari_dante.ui.activity import Activity
 from napari_dante.ui.layers import LayerData, image_layer, label_layer
-from napari_dante.volume import open_labels, open_volume
+from napari_dante.volume import holds_labels, open_labels, open_volume
 from napari_dante.volume.dicom_file import is_dicom
 from napari_dante.volume.dicom_source import is_dicom_archive
-from napari_dante.volume.label_table import read_label_table
+from napari_dante.volume.progress import Tell, untold
 
 __all__ = ["get_dicom_reader", "get_nifti_reader", "read_path"]
 
 Paths = str | Sequence[str]
 Reader = Callable[[Paths], list[LayerData]]
 
-_MAY_BE_LABELS = (".nii", ".nii.gz")
-_SUFFIXES = (*_MAY_BE_LABELS, ".hdr", ".img", ".img.gz", ".mgh", ".mgz")
+_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".img.gz", ".mgh", ".mgz", ".nrrd", ".nhdr")
 _LOOKED_AT = 50
 
 
 def get_nifti_reader(path: Paths) -> Reader | None:
-    """Return a reader for NIfTI, Analyze and MGH files, told by their names."""
+    """Return a reader for NIfTI, Analyze, MGH and NRRD files, told by their names."""
     if all(one.lower().endswith(_SUFFIXES) for one in _as_list(path)):
         return _read
     return None
@@ -39,8 +37,12 @@ def get_dicom_reader(path: Paths) -> Reader | None:
     return _read if all(_is_dicom(Path(one)) for one in _as_list(path)) else None
 
 
-def read_path(path: Path, series: str | None = None) -> tuple[LayerData, tuple[str, ...]]:
+def read_path(
+    path: Path, series: str | None = None, tell: Tell = untold
+) -> tuple[LayerData, tuple[str, ...]]:
     """Open one file or folder as an image, or as labels where the file says so.
+
+    `tell` hears how far it is, in the thread that reads.
 
     Returns
     -------
@@ -52,17 +54,21 @@ def read_path(path: Path, series: str | None = None) -> tuple[LayerData, tuple[s
     VolumeError
         It cannot be opened, or holds several series and none was chosen.
     """
-    if path.is_file() and path.name.lower().endswith(_MAY_BE_LABELS) and _says_labels(path):
+    if holds_labels(path):
         labels = open_labels(path)
         return label_layer(labels), labels.problems
-    volume = open_volume(path, series)
+    volume = open_volume(path, series, tell)
     return image_layer(volume), volume.problems
 
 
 def _read(path: Paths) -> list[LayerData]:
     found = []
     for one in _as_list(path):
-        layer, problems = read_path(Path(one))
+        activity = Activity("Reading an image")
+        try:
+            layer, problems = read_path(Path(one), tell=activity.tell)
+        finally:
+            activity.close()
         for problem in problems:
             show_warning(problem)
         found.append(layer)
@@ -82,13 +88,3 @@ def _is_dicom(path: Path) -> bool:
         return path.is_file() and (is_dicom(path) or is_dicom_archive(path))
     except OSError:
         return False
-
-
-def _says_labels(path: Path) -> bool:
-    """Whether a NIfTI file carries our table of label names, told from its header."""
-    try:
-        extensions = nibabel.load(path).header.extensions
-    except (ImageFileError, OSError, EOFError, ValueError):
-        return False
-    table, problems = read_label_table(extensions)
-    return bool(table or problems)

@@ -27,7 +27,10 @@ from napari_dante.volume.open import VolumeInfo
 __all__ = ["CorrectStep", "OpenStep", "PredictStep"]
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
-FILES = "Images (*.nii *.nii.gz *.hdr *.img *.mgh *.mgz *.dcm *.ima DICOMDIR *.zip);;All files (*)"
+FILES = (
+    "Images (*.nii *.nii.gz *.hdr *.img *.mgh *.mgz *.nrrd *.nhdr *.dcm *.ima DICOMDIR *.zip)"
+    ";;All files (*)"
+)
 
 
 class OpenStep(QWidget):

@@ -24,6 +24,10 @@ __all__ = ["ResultStep", "ShareStep", "TeachStep"]
 _WHAT = {
     "lora": "LoRA trains a small addition to every layer",
     "unfreeze": "Gradual unfreezing opens the model layer by layer",
+    "full": "Full fine-tuning trains every weight from the start",
+    "decoder": "Only the second half of the model is trained, what it sees in an image stays",
+    "lora-decoder": "Small additions to the first half of the model, the second half is trained "
+    "whole: for structures that are new to it",
     "adapter": "The black-box adapter leaves the model as it is and corrects its last step: "
     "quick, for small differences on a similar scan; the result cannot be shared",
 }

@@ -24,6 +24,7 @@ from napari_dante.jobs.client import Worker
 from napari_dante.jobs.cluster import run_on_cluster
 from napari_dante.jobs.events import Event, Failed
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
+from napari_dante.jobs.rehearsal import rehearsal
 from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
 from napari_dante.model.file import read_header, read_model
 
@@ -116,7 +117,7 @@ def teach(
     """
     job = JobFolder(folder)
     if not (folder / "job.json").is_file():
-        job = create_job(folder, model, cases, recipe)
+        job = create_job(folder, model, cases, recipe, earlier=rehearsal(model))
     if executor:
         yield from _checked(run_on_cluster(executor, folder))
     else:

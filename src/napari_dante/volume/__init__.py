@@ -7,12 +7,15 @@ True
 """
 
 from napari_dante.volume.dicom import DicomScan, Refusal, SeriesInfo, read_dicom, scan_dicom
+from napari_dante.volume.dicom_seg import NAMES_THE_PATIENT, write_dicom_seg
 from napari_dante.volume.geometry import GRID_TOLERANCE_MM, Geometry
+from napari_dante.volume.label_files import LABEL_FILES, read_label_file, write_label_file
 from napari_dante.volume.nifti import read_nifti, read_nifti_labels, write_nifti
 from napari_dante.volume.open import (
     Description,
     VolumeInfo,
     describe,
+    holds_labels,
     open_labels,
     open_volume,
 )
@@ -28,6 +31,8 @@ from napari_dante.volume.volume import (
 
 __all__ = [
     "GRID_TOLERANCE_MM",
+    "LABEL_FILES",
+    "NAMES_THE_PATIENT",
     "Description",
     "DicomScan",
     "Geometry",
@@ -39,14 +44,18 @@ __all__ = [
     "VolumeInfo",
     "default_label",
     "describe",
+    "holds_labels",
     "labels_from_json",
     "labels_to_json",
     "match_grid",
     "open_labels",
     "open_volume",
     "read_dicom",
+    "read_label_file",
     "read_nifti",
     "read_nifti_labels",
     "scan_dicom",
+    "write_dicom_seg",
+    "write_label_file",
     "write_nifti",
 ]

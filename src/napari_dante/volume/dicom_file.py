@@ -6,18 +6,14 @@ Only the tags listed here are ever parsed; those that name the patient are not a
 from __future__ import annotations
 
 import hashlib
-import logging
+import os
 import struct
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom import dcmread
-from pydicom.config import disable_value_validation
 from pydicom.dataset import FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
@@ -30,18 +26,19 @@ from pydicom.uid import (
 
 from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom_frames import FRAME_TAGS
+from napari_dante.volume.dicom_vendor import PLANNED_TAGS
+from napari_dante.volume.quiet import quietly
 
 __all__ = [
     "PIXEL_TAGS",
     "UNREADABLE",
     "Header",
     "is_dicom",
-    "quietly",
     "read_header",
     "starts_like_dicom",
 ]
 
-PIXEL_TAGS = [
+PIXEL_TAGS: list[Any] = [
     "Rows",
     "Columns",
     "SamplesPerPixel",
@@ -52,7 +49,7 @@ PIXEL_TAGS = [
     "HighBit",
     "PixelRepresentation",
 ]
-_TAGS = [
+_TAGS: list[Any] = [
     *PIXEL_TAGS,
     *FRAME_TAGS,
     "SOPClassUID",
@@ -60,6 +57,7 @@ _TAGS = [
     "SeriesDescription",
     "Modality",
     "ImagesInAcquisition",
+    *PLANNED_TAGS,
 ]
 UNREADABLE = (
     InvalidDicomError,
@@ -79,6 +77,8 @@ UNREADABLE = (
 )
 _MODALITIES = {"MR", "CT", "PT", "NM", "US", "OT", "SC", "XA", "RF", "CR", "DX", "MG", "RTDOSE"}
 _META_BYTES = 2048
+_PIXEL_TAG = b"\xe0\x7f\x10\x00"
+_PIXEL_TAG_BYTES = 12
 _MOST_INFLATED = 512 << 20
 _DAMAGED = "The file is damaged or cut short; copy or export it again."
 
@@ -99,8 +99,13 @@ class Header:
         What the operator called the series; for the screen only.
     modality
         Such as ``"MR"``.
+    syntax
+        The transfer syntax: how the pixels are packed.
     pixel_bytes
         How many bytes the file has left for pixels; None where that says nothing.
+    pixels_at
+        Where in the file the pixels begin, if they are little-endian numbers one after the
+        other; None where they are packed in another way.
     """
 
     path: Path = field(repr=False)
@@ -108,21 +113,9 @@ class Header:
     series: str
     description: str = field(repr=False)
     modality: str
+    syntax: UID
     pixel_bytes: int | None
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep pydicom from warning and logging: its messages quote the values of tags."""
-    logger = logging.getLogger("pydicom")
-    was_disabled = logger.disabled
-    with disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.disabled = True
-        try:
-            yield
-        finally:
-            logger.disabled = was_disabled
+    pixels_at: int | None
 
 
 def is_dicom(path: Path) -> bool:
@@ -160,11 +153,12 @@ def read_header(path: Path) -> Header | None:
         with quietly(), path.open("rb") as stream:
             _check_inflated(stream)
             tags = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-            following = path.stat().st_size - stream.tell()
-            _set_syntax(tags)
+            at = stream.tell()
+            start = stream.read(_PIXEL_TAG_BYTES)
+            following = os.fstat(stream.fileno()).st_size - at
             if tags.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                 return None
-            return _header(path, tags, following)
+            return _header(path, tags, at, start, following)
     except PermissionError:
         raise VolumeError("You may not read this file.") from None
     except UNREADABLE as error:
@@ -189,20 +183,26 @@ def _check_inflated(stream: BinaryIO) -> None:
     stream.seek(0)
 
 
-def _header(path: Path, tags: FileDataset, following: int) -> Header:
+def _header(path: Path, tags: FileDataset, at: int, start: bytes, following: int) -> Header:
+    """Return the header of a file whose pixel tag is at `at` and begins with `start`."""
     uid = str(tags.get("SeriesInstanceUID") or "")
     if not uid:
         raise VolumeError("The file does not say which series it belongs to.")
-    syntax = UID(tags.file_meta.TransferSyntaxUID)
+    syntax = _syntax(tags)
     measured = not (syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian)
-    tag_length = 8 if syntax.is_implicit_VR else 12
+    length = 8 if syntax.is_implicit_VR else _PIXEL_TAG_BYTES
+    plain = measured and syntax.is_little_endian and start[:4] == _PIXEL_TAG
+    if plain and not syntax.is_implicit_VR:
+        plain = start[4:6] in (b"OW", b"OB")
     return Header(
         path,
         tags,
         series=hashlib.sha256(uid.encode()).hexdigest()[:8],
         description=str(tags.get("SeriesDescription") or ""),
         modality=_modality(tags),
-        pixel_bytes=following - tag_length if measured else None,
+        syntax=syntax,
+        pixel_bytes=following - length if measured else None,
+        pixels_at=at + length if plain else None,
     )
 
 
@@ -212,10 +212,10 @@ def _modality(tags: FileDataset) -> str:
     return code if code in _MODALITIES else "unknown"
 
 
-def _set_syntax(tags: FileDataset) -> None:
-    """State the transfer syntax of a file that has no preamble to state it in."""
-    if "TransferSyntaxUID" not in tags.file_meta:
-        implicit, _ = tags.original_encoding
-        tags.file_meta.TransferSyntaxUID = (
-            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        )
+def _syntax(tags: FileDataset) -> UID:
+    """Return the transfer syntax, told from the tags where a file has no preamble."""
+    stated = tags.file_meta.get("TransferSyntaxUID")
+    if stated is not None:
+        return UID(stated)
+    implicit, _ = tags.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from napari_dante.errors import VolumeError
 
-__all__ = ["FRAME_TAGS", "frames"]
+__all__ = ["FRAME_TAGS", "frames", "named_values"]
 
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _PLAIN = (
@@ -68,7 +68,7 @@ _MACROS = (
 _GRADIENT = "DiffusionGradientDirectionSequence"
 
 
-def frames(tags: Dataset) -> list[Mapping[str, Any]]:
+def frames(tags: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the tags of each picture of a file, under their classic names.
 
     Raises
@@ -100,15 +100,20 @@ def _group(group: Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for macro in _MACROS:
         for item in (group.get(macro) or [])[:1]:
-            found |= _named(item)
+            found |= _named(named_values(item))
             for gradient in (item.get(_GRADIENT) or [])[:1]:
-                found |= _named(gradient)
+                found |= _named(named_values(gradient))
     return found
 
 
-def _named(item: Dataset) -> dict[str, Any]:
-    found = {name: item.get(name) for name in _PLAIN}
+def _named(tags: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: tags.get(name) for name in _PLAIN}
     for name, classic in _CLASSIC_NAME.items():
         if found.get(classic) is None:
-            found[classic] = item.get(name)
+            found[classic] = tags.get(name)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def named_values(item: Dataset) -> dict[str, Any]:
+    """Return the public tags of a data set, by keyword."""
+    return {element.keyword: element.value for element in item if element.keyword}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from pydicom.uid import UID
 
 from napari_dante.errors import VolumeError
-from napari_dante.volume.dicom_file import UNREADABLE, Header, quietly
-from napari_dante.volume.dicom_frames import frames
+from napari_dante.volume.dicom_file import UNREADABLE, Header
+from napari_dante.volume.dicom_frames import frames, named_values
 from napari_dante.volume.dicom_traits import Traits, traits, words_of
+from napari_dante.volume.dicom_vendor import planned_slices, read_mosaic
+from napari_dante.volume.quiet import quietly
 
 __all__ = ["Slice", "as_slices"]
 
@@ -37,6 +39,9 @@ class Slice:
         Which picture of that file it is, counted from 0.
     rows, columns
         Size in pixels.
+    picture, corner
+        Rows and columns of the picture it is cut from, and where in it; most slices are all
+        of their picture.
     spacing
         Distance in mm between rows, and between columns (the order of PixelSpacing).
     along_row, along_column
@@ -47,10 +52,15 @@ class Slice:
         value = stored * slope + intercept.
     dtype
         Kind of the stored pixels.
+    bits_stored
+        How many bits of a pixel count, where the pixels are plain numbers in the file; None
+        where a decoder has to read them.
     thickness, stated_gap
         SliceThickness and SpacingBetweenSlices in mm, 0 where they are not given.
     announced
         How many images the scanner says it acquired, 0 where it does not say.
+    planned
+        How many slices the scanner says a volume has, 0 where it does not say.
     inverted
         Whether high values are dark (MONOCHROME1).
     traits
@@ -61,6 +71,8 @@ class Slice:
     frame: int
     rows: int
     columns: int
+    picture: tuple[int, int]
+    corner: tuple[int, int]
     spacing: tuple[float, float]
     along_row: NDArray[np.float64]
     along_column: NDArray[np.float64]
@@ -68,9 +80,11 @@ class Slice:
     slope: float
     intercept: float
     dtype: np.dtype[Any]
+    bits_stored: int | None
     thickness: float
     stated_gap: float
     announced: int
+    planned: int
     inverted: bool
     traits: Traits = field(repr=False)
 
@@ -80,13 +94,20 @@ class Slice:
         return np.cross(self.along_row, self.along_column)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its picture."""
+        return self.picture == (self.rows, self.columns)
+
+    @property
     def is_scaled(self) -> bool:
         """Whether the stored pixels are not yet the values of the image."""
         return (self.slope, self.intercept) != (1.0, 0.0)
 
 
 def as_slices(header: Header) -> list[Slice]:
-    """Check that a file holds grey images placed in space: one, or many (enhanced DICOM).
+    """Check that a file holds grey images placed in space: one, or many.
+
+    Many are the frames of enhanced DICOM, or the tiles of a Siemens mosaic.
 
     Raises
     ------
@@ -95,49 +116,50 @@ def as_slices(header: Header) -> list[Slice]:
     """
     try:
         with quietly():
-            _check_kind(header)
-            pictures = frames(header.tags)
-            _check_complete(header, len(pictures))
-            return [_slice(header, number, one) for number, one in enumerate(pictures)]
+            values = named_values(header.tags)
+            _check_kind(values)
+            pictures = frames(values)
+            _check_complete(header, values, len(pictures))
+            slices = [_slice(header, values, number, one) for number, one in enumerate(pictures)]
+            if "MOSAIC" not in words_of(values.get("ImageType")):
+                return slices
+            if len(slices) > 1:
+                raise VolumeError("It holds several Siemens mosaics in one file.")
+            return _tiles(slices[0], values)
     except UNREADABLE as error:
         raise VolumeError(_BAD_TAG, type(error).__name__) from None
 
 
-def _check_kind(header: Header) -> None:
-    tags = header.tags
-    if not tags.get("Rows") or not tags.get("Columns"):
+def _check_kind(values: Mapping[str, Any]) -> None:
+    if not values.get("Rows") or not values.get("Columns"):
         raise VolumeError("It holds no pictures.")
-    kind = UID(str(tags.get("SOPClassUID") or "")).name
+    kind = UID(str(values.get("SOPClassUID") or "")).name
     if "Segmentation" in kind:
         raise VolumeError("It is a segmentation, not an image.")
-    photometric = str(tags.get("PhotometricInterpretation") or "MONOCHROME2")
-    if int(tags.get("SamplesPerPixel") or 1) > 1 or not photometric.startswith("MONOCHROME"):
+    photometric = str(values.get("PhotometricInterpretation") or "MONOCHROME2")
+    if int(values.get("SamplesPerPixel") or 1) > 1 or not photometric.startswith("MONOCHROME"):
         raise VolumeError("Its images are in colour; grey values are needed.")
-    if int(tags.BitsAllocated) not in (8, 16, 32):
-        raise VolumeError(f"Its pixels have {int(tags.BitsAllocated)} bits, not 8, 16 or 32.")
-    if "MOSAIC" in words_of(tags.get("ImageType")):
-        raise VolumeError(
-            "Its slices are tiled into one picture (Siemens mosaic); export it as enhanced "
-            "DICOM or convert it to NIfTI."
-        )
-    if "Secondary Capture" in kind and not tags.get("ImagePositionPatient"):
+    if int(values["BitsAllocated"]) not in (8, 16, 32):
+        raise VolumeError(f"Its pixels have {int(values['BitsAllocated'])} bits, not 8, 16 or 32.")
+    if "Secondary Capture" in kind and not values.get("ImagePositionPatient"):
         raise VolumeError(
             "It is a screen picture (secondary capture) that does not say where it lies in the "
             "patient."
         )
 
 
-def _check_complete(header: Header, pictures: int) -> None:
-    tags = header.tags
-    needed = int(tags.Rows) * int(tags.Columns) * int(tags.BitsAllocated) // 8 * pictures
+def _check_complete(header: Header, values: Mapping[str, Any], pictures: int) -> None:
+    pixels = int(values["Rows"]) * int(values["Columns"])
+    needed = pixels * int(values["BitsAllocated"]) // 8 * pictures
     if header.pixel_bytes is not None and header.pixel_bytes < needed:
         raise VolumeError(_CUT_SHORT)
-    if header.pixel_bytes is None and int(tags.Rows) * int(tags.Columns) > _LARGEST_PICTURE:
+    if header.pixel_bytes is None and pixels > _LARGEST_PICTURE:
         raise VolumeError("Its compressed images state an impossible size.")
 
 
-def _slice(header: Header, number: int, placed: Mapping[str, Any]) -> Slice:
-    tags = header.tags
+def _slice(
+    header: Header, values: Mapping[str, Any], number: int, placed: Mapping[str, Any]
+) -> Slice:
     for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
         if not placed.get(tag):
             raise VolumeError("Its images do not say where they lie in the patient.")
@@ -150,26 +172,61 @@ def _slice(header: Header, number: int, placed: Mapping[str, Any]) -> Slice:
     if min(row_spacing, column_spacing) <= 0:
         raise VolumeError("Its images state a pixel spacing of zero.")
     along_row, along_column = directions / lengths[:, None]
+    rows, columns = int(values["Rows"]), int(values["Columns"])
     slope, intercept = _scaling(placed)
-    sign = "i" if tags.get("PixelRepresentation") else "u"
+    sign = "i" if values.get("PixelRepresentation") else "u"
+    bits = int(values["BitsAllocated"])
+    stored = int(values.get("BitsStored") or bits)
+    plain = header.pixels_at is not None and values.get("HighBit", stored - 1) == stored - 1
     return Slice(
         header,
         number,
-        rows=int(tags.Rows),
-        columns=int(tags.Columns),
+        rows=rows,
+        columns=columns,
+        picture=(rows, columns),
+        corner=(0, 0),
         spacing=(row_spacing, column_spacing),
         along_row=along_row,
         along_column=along_column,
         position=position,
         slope=slope,
         intercept=intercept,
-        dtype=np.dtype(f"{sign}{int(tags.BitsAllocated) // 8}"),
+        dtype=np.dtype(f"{sign}{bits // 8}"),
+        bits_stored=stored if plain and 0 < stored <= bits else None,
         thickness=float(placed.get("SliceThickness") or 0.0),
         stated_gap=float(placed.get("SpacingBetweenSlices") or 0.0),
-        announced=int(tags.get("ImagesInAcquisition") or 0),
-        inverted=str(tags.get("PhotometricInterpretation")) == "MONOCHROME1",
+        announced=int(values.get("ImagesInAcquisition") or 0),
+        planned=planned_slices(header.tags),
+        inverted=str(values.get("PhotometricInterpretation")) == "MONOCHROME1",
         traits=traits(placed),
     )
+
+
+def _tiles(picture: Slice, values: Mapping[str, Any]) -> list[Slice]:
+    """Take a Siemens mosaic apart.
+
+    Its position is that of the picture's corner around the centre that all slices share; see
+    "Siemens mosaic format" in the documentation of nibabel.
+    """
+    mosaic = read_mosaic(picture.header.path, values, picture.normal)
+    rows, columns = picture.rows // mosaic.across, picture.columns // mosaic.across
+    inwards = np.array([picture.rows - rows, picture.columns - columns]) / 2 * picture.spacing
+    first = picture.position + inwards @ (picture.along_column, picture.along_row)
+    found = picture.traits
+    if found["b-value"] is None and mosaic.b_value is not None:
+        found = {**found, "b-value": round(mosaic.b_value, 1)}
+    return [
+        replace(
+            picture,
+            rows=rows,
+            columns=columns,
+            corner=(number // mosaic.across * rows, number % mosaic.across * columns),
+            position=first + step,
+            announced=0,
+            traits=found,
+        )
+        for number, step in enumerate(mosaic.steps)
+    ]
 
 
 def _scaling(placed: Mapping[str, Any]) -> tuple[float, float]:

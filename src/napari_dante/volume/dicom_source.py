@@ -17,7 +17,8 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from napari_dante.errors import VolumeError
-from napari_dante.volume.dicom_file import UNREADABLE, quietly, starts_like_dicom
+from napari_dante.volume.dicom_file import UNREADABLE, starts_like_dicom
+from napari_dante.volume.quiet import quietly
 
 __all__ = ["Files", "dicom_files", "is_archive", "is_dicom_archive"]
 

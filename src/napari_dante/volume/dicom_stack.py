@@ -157,10 +157,10 @@ def _notes(ordered: tuple[Slice, ...]) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
     if any(one.inverted for one in ordered):
         notes += ("The grey values are stored inverted (high is dark).",)
-    announced = max(one.announced for one in ordered)
-    if announced > len(ordered):
+    planned = max(one.planned for one in ordered)
+    if planned > len(ordered):
         notes += (
-            f"The scanner announces {announced} images in this acquisition, "
-            f"{len(ordered)} are in this series.",
+            f"The scanner planned {planned} slices, {len(ordered)} are here; slices may be "
+            "missing at the ends.",
         )
     return notes

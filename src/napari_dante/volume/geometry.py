@@ -186,6 +186,14 @@ class Geometry:
             and corner_distance(self.stored_shape, self.affine, other.affine) <= GRID_TOLERANCE_MM
         )
 
+    def same_place(self, other: Geometry) -> bool:
+        """Whether arrays in display order lie alike, however each grid is stored."""
+        return (
+            self.shape == other.shape
+            and corner_distance(self.shape, self.display_affine, other.display_affine)
+            <= GRID_TOLERANCE_MM
+        )
+
     def to_display(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view of a stored `array` in display order (z, y, x).
 

@@ -1,4 +1,4 @@
-"""NIfTI files: read with their scaling, written back to the same voxels and affine."""
+"""NIfTI and its kin: read with their scaling, written back to the same voxels and affine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from napari_dante.errors import SeriesChoice, VolumeError
 from napari_dante.files import atomic_path
 from napari_dante.volume.geometry import Geometry
-from napari_dante.volume.label_table import read_label_table, write_label_table
+from napari_dante.volume.label_table import write_label_table
+from napari_dante.volume.machine import read_whole
 from napari_dante.volume.nifti_file import Stored, read_stored, stored_image, write_stream
+from napari_dante.volume.progress import Tell, untold
 from napari_dante.volume.volume import (
     Label,
     LabelMap,
@@ -28,8 +30,8 @@ __all__ = ["read_nifti", "read_nifti_labels", "write_nifti"]
 _LABEL_INTENT = "label"
 
 
-def read_nifti(path: str | Path, series: str | None = None) -> Volume:
-    """Read an image: NIfTI (either version, packed, pair), Analyze or MGH.
+def read_nifti(path: str | Path, series: str | None = None, tell: Tell = untold) -> Volume:
+    """Read an image: NIfTI (either version, packed, pair), Analyze, MGH or NRRD.
 
     Whole numbers stay whole numbers where the file states no scaling; scaled values are
     float32 (float64 where the stored ones have more than 16 bits). Values that are not
@@ -41,6 +43,8 @@ def read_nifti(path: str | Path, series: str | None = None) -> Volume:
         The file, or one half of a pair.
     series
         ``"1"``, ``"2"``, ...: which volume; needed where there are several.
+    tell
+        Hears how far it is, from 0 to 1.
 
     Raises
     ------
@@ -50,8 +54,10 @@ def read_nifti(path: str | Path, series: str | None = None) -> Volume:
         The file is missing, not such a file, damaged, in colour, or places its voxels
         nowhere.
     """
-    stored = read_stored(Path(path), series)
+    stored = read_stored(Path(path), series, tell)
     values, problems, geometry = _scaled(stored), stored.header.problems, stored.header.geometry
+    if not isinstance(values, np.memmap):
+        problems += read_whole(values.nbytes, _why_whole(stored))
     lost = _zero_what_is_no_number(values)
     if lost:
         problems += (f"{lost} voxels held no number (NaN or infinity) and were set to 0.",)
@@ -76,11 +82,11 @@ def read_nifti_labels(path: str | Path) -> LabelMap:
             "their own."
         ) from None
     header, values = stored.header, _as_labels(_scaled(stored))
-    named, problems = read_label_table(header.extensions)
+    named = dict(header.labels or {})
     present = _distinct(values) - {0}
     labels = {value: default_label(value) for value in sorted(present | set(named))} | named
     display = header.geometry.to_display(values)
-    return LabelMap(display, header.geometry, labels, header.problems + problems)
+    return LabelMap(display, header.geometry, labels, header.problems + header.label_problems)
 
 
 def write_nifti(
@@ -128,6 +134,12 @@ def write_nifti(
     except OSError as error:
         why = error.strerror or "the disk refused"
         raise VolumeError(f"The file could not be saved: {why}.", type(error).__name__) from None
+
+
+def _why_whole(stored: Stored) -> str:
+    if stored.header.packed:
+        return "is packed (gzip)"
+    return "is rescaled" if stored.is_scaled else "is in the byte order of another machine"
 
 
 def _scaled(stored: Stored) -> NDArray[Any]:

@@ -1,12 +1,12 @@
-"""The bytes of a NIfTI file: voxels read as they are stored, and written back."""
+"""The bytes of a file: voxels read as they are stored, and written back as NIfTI."""
 
 from __future__ import annotations
 
 import gzip
-import warnings
+import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,16 +19,22 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from napari_dante.errors import SeriesChoice, VolumeError
+from napari_dante.volume.file_header import DAMAGED, Header, open_voxels
 from napari_dante.volume.geometry import Geometry
-from napari_dante.volume.nifti_header import (
-    DAMAGED,
-    Header,
-    forms_agree,
-    open_bytes,
-    read_header,
-)
+from napari_dante.volume.machine import is_large
+from napari_dante.volume.nifti_header import forms_agree, read_header
+from napari_dante.volume.nrrd_header import NRRD_ERRORS, NRRD_MAGIC, read_nrrd_header
+from napari_dante.volume.progress import Tell, untold
+from napari_dante.volume.quiet import quietly
 
-__all__ = ["Stored", "read_stored", "stored_header", "stored_image", "write_stream"]
+__all__ = [
+    "Stored",
+    "read_file_header",
+    "read_stored",
+    "stored_header",
+    "stored_image",
+    "write_stream",
+]
 
 _SCANNER = 1
 _PIECE = 1 << 22
@@ -47,6 +53,7 @@ _BROKEN = (
     ImageFileError,
     HeaderDataError,
     MGHError,
+    *NRRD_ERRORS,
 )
 
 
@@ -80,14 +87,40 @@ def stored_header(path: Path) -> Header:
         As for `read_stored`.
     """
     with _told():
-        header = read_header(path)
-        with open_bytes(header.voxels) as stream:
+        header = _header(path)
+        with _open(header) as stream:
             _read_to_the_end(stream)
         return header
 
 
-def read_stored(path: Path, series: str | None = None) -> Stored:
-    """Read one volume of a NIfTI (either version, packed, pair), Analyze or MGH file.
+def read_file_header(path: Path) -> Header:
+    """Read the header of a file; nothing is known yet of its voxels.
+
+    Raises
+    ------
+    VolumeError
+        As for `read_stored`.
+    """
+    with _told():
+        return _header(path)
+
+
+def _header(path: Path) -> Header:
+    with path.open("rb") as stream:
+        is_nrrd = stream.read(len(NRRD_MAGIC)) == NRRD_MAGIC
+    return read_nrrd_header(path) if is_nrrd else read_header(path)
+
+
+def _open(header: Header) -> AbstractContextManager[BinaryIO]:
+    return open_voxels(header.voxels, packed=header.packed, start=header.start)
+
+
+def read_stored(path: Path, series: str | None = None, tell: Tell = untold) -> Stored:
+    """Read one volume of a NIfTI (either version, packed, pair), Analyze, MGH or NRRD file.
+
+    More than a quarter of the main memory is not read but mapped, where the voxels stand in
+    the file as numbers of this machine: they are read when they are looked at, and writing
+    to them does not change the file.
 
     Parameters
     ----------
@@ -95,6 +128,8 @@ def read_stored(path: Path, series: str | None = None) -> Stored:
         The file, or one half of a pair.
     series
         ``"1"``, ``"2"``, ...: which volume; needed where there are several.
+    tell
+        Hears how far it is, from 0 to 1.
 
     Raises
     ------
@@ -105,11 +140,13 @@ def read_stored(path: Path, series: str | None = None) -> Stored:
         nowhere.
     """
     with _told():
-        header = read_header(path)
-        number = _chosen(header.count, series)
-        with open_bytes(header.voxels) as stream:
-            stream.seek(header.offset + number * header.volume_bytes)
-            raw = _read_voxels(stream, header)
+        header = _header(path)
+        offset = header.offset + _chosen(header.count, series) * header.volume_bytes
+        if is_large(header.volume_bytes) and not header.packed and header.dtype.isnative:
+            return Stored(_mapped(header, offset), header)
+        with _open(header) as stream:
+            stream.seek(offset, os.SEEK_CUR)
+            raw = _read_voxels(stream, header, tell)
             _read_to_the_end(stream)
     if not raw.dtype.isnative:
         raw = raw.byteswap(inplace=True).view(raw.dtype.newbyteorder("="))
@@ -120,8 +157,7 @@ def read_stored(path: Path, series: str | None = None) -> Stored:
 def _told() -> Iterator[None]:
     """Turn what goes wrong with a file into a sentence."""
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with np.errstate(all="ignore"), quietly():
             yield
     except FileNotFoundError:
         raise VolumeError("The file does not exist.") from None
@@ -150,7 +186,18 @@ def _chosen(count: int, series: str | None) -> int:
     return int(wanted) - 1
 
 
-def _read_voxels(stream: BinaryIO, header: Header) -> NDArray[Any]:
+def _mapped(header: Header, offset: int) -> NDArray[Any]:
+    return np.memmap(
+        header.voxels,
+        header.dtype,
+        mode="c",
+        offset=header.start + offset,
+        shape=header.geometry.stored_shape,
+        order="F",
+    )
+
+
+def _read_voxels(stream: BinaryIO, header: Header, tell: Tell) -> NDArray[Any]:
     # Memory that is never written to is never taken, whatever a header claims.
     content = np.empty(header.volume_bytes, dtype=np.uint8)
     view, filled = content.data, 0
@@ -159,6 +206,7 @@ def _read_voxels(stream: BinaryIO, header: Header) -> NDArray[Any]:
         if not read:
             raise VolumeError(DAMAGED, "fewer voxels than the header says")
         filled += read
+        tell(filled / len(view))
     return content.view(header.dtype).reshape(header.geometry.stored_shape, order="F")
 
 

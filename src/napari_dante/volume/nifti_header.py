@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from nibabel.freesurfer.mghformat import MGHImage
@@ -16,12 +14,19 @@ from nibabel.nifti2 import Nifti2Image, Nifti2Pair
 from nibabel.spm2analyze import Spm2AnalyzeImage
 
 from napari_dante.errors import VolumeError
+from napari_dante.volume.file_header import (
+    DAMAGED,
+    NOWHERE,
+    Header,
+    check_size,
+    is_packed,
+    open_voxels,
+)
 from napari_dante.volume.geometry import Geometry, corner_distance
+from napari_dante.volume.label_table import read_label_table
 
-__all__ = ["DAMAGED", "Header", "forms_agree", "open_bytes", "read_header"]
+__all__ = ["forms_agree", "read_header"]
 
-DAMAGED = "The file is damaged or cut short; copy or export it again."
-_GZIP_MAGIC = b"\x1f\x8b"
 _NOT_NIFTI = "This is not a NIfTI file."
 _NAMES = {
     Nifti1Image: "NIfTI",
@@ -33,60 +38,6 @@ _NAMES = {
 }
 _HALVES = {".hdr": ".img", ".img": ".hdr", ".HDR": ".IMG", ".IMG": ".HDR"}
 _MOST_VOLUMES = 20_000
-# The most that deflate can pack.
-_DENSEST = 1032
-
-
-@dataclass(frozen=True)
-class Header:
-    """Where the voxels of a file are, what kind they are and where they lie.
-
-    Parameters
-    ----------
-    kind
-        ``"NIfTI"``, ``"NIfTI-2"``, ``"NIfTI pair"``, ``"Analyze"``, ``"MGH"``, ...
-    voxels
-        The file that holds the voxels; the header itself may be in another one.
-    offset
-        Bytes of that file, unpacked, before the first voxel.
-    dtype
-        Kind of the stored values, in the byte order of the file.
-    count
-        How many volumes (time points, channels) follow each other.
-    slope, intercept
-        value = stored * slope + intercept.
-    geometry
-        Where the voxels of each volume are.
-    extensions
-        The header extensions, as nibabel gives them.
-    problems
-        What the person should know about the file.
-    """
-
-    kind: str
-    voxels: Path
-    offset: int
-    dtype: np.dtype[Any]
-    count: int
-    slope: float
-    intercept: float
-    geometry: Geometry
-    extensions: list[Any]
-    problems: tuple[str, ...]
-
-    @property
-    def volume_bytes(self) -> int:
-        """Bytes of one volume."""
-        return math.prod(self.geometry.stored_shape) * self.dtype.itemsize
-
-
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a file for reading, unpacked where its content is gzip."""
-    with path.open("rb") as stream:
-        start = stream.read(2)
-    if not start:
-        raise VolumeError("The file is empty.")
-    return cast("BinaryIO", gzip.open(path) if start == _GZIP_MAGIC else path.open("rb"))
 
 
 def read_header(path: Path) -> Header:
@@ -100,7 +51,7 @@ def read_header(path: Path) -> Header:
         It is damaged (`nifti_file` turns these into a sentence).
     """
     place = _other_half(path) if _ending(path) in (".img", ".IMG") else path
-    with open_bytes(place) as stream:
+    with open_voxels(place, packed=is_packed(place)) as stream:
         kind = _kind(stream.read(Nifti2Image.header_class.sizeof_hdr))
         stream.seek(0)
         if kind in (Nifti1Image, Nifti2Image, MGHImage):
@@ -158,43 +109,37 @@ def _header(image: Any, voxels: Path) -> Header:  # noqa: ANN401 (nibabel has no
         raise VolumeError("The volume holds no voxels.")
     if count > _MOST_VOLUMES:
         raise VolumeError(f"The file holds {count} volumes; that is no series of images.")
+    table, problems = read_label_table(getattr(image.header, "extensions", ()))
     header = Header(
         kind=_NAMES[type(image)],
         voxels=voxels,
+        packed=is_packed(voxels),
+        start=0,
         offset=int(image.dataobj.offset),
         dtype=np.dtype(image.dataobj.dtype),
         count=count,
         slope=float(image.dataobj.slope),
         intercept=float(image.dataobj.inter),
         geometry=Geometry.from_affine((*sizes, 1)[:3], image.affine),
-        extensions=list(getattr(image.header, "extensions", ())),
+        labels=table if table or problems else None,
+        label_problems=problems,
         problems=_notes(image),
     )
-    _check_size(header)
+    check_size(header)
     return header
-
-
-def _check_size(header: Header) -> None:
-    """Refuse a header that claims more voxels than its file can hold, before any is read."""
-    size = header.voxels.stat().st_size
-    with header.voxels.open("rb") as stream:
-        packed = stream.read(2) == _GZIP_MAGIC
-    claimed = header.offset + header.count * header.volume_bytes
-    if claimed > (size * _DENSEST if packed else size):
-        raise VolumeError(DAMAGED, "the header claims more voxels than the file holds")
 
 
 def _notes(image: Any) -> tuple[str, ...]:  # noqa: ANN401 (nibabel has no types)
     if isinstance(image, MGHImage):
         if not image.header["goodRASFlag"]:
-            return (_NOWHERE.format("no good RAS flag"),)
+            return (NOWHERE.format("no good RAS flag"),)
         return ()
     if not isinstance(image, Nifti1Pair):
-        return (_NOWHERE.format("it is an Analyze file"),)
+        return (NOWHERE.format("it is an Analyze file"),)
     header = image.header
     notes = []
     if header["sform_code"] == 0 and header["qform_code"] == 0:
-        notes.append(_NOWHERE.format("no sform and no qform"))
+        notes.append(NOWHERE.format("no sform and no qform"))
     if header["sform_code"] > 0 and header["qform_code"] > 0:
         sizes = (*image.shape, 1)[:3]
         if not forms_agree(header, sizes):
@@ -202,9 +147,6 @@ def _notes(image: Any) -> tuple[str, ...]:  # noqa: ANN401 (nibabel has no types
     if int(header["xyzt_units"]) & 7 in (1, 3):
         notes.append("The file gives lengths in metres or micrometres; they are taken as mm.")
     return tuple(notes)
-
-
-_NOWHERE = "The file does not say how the patient lies ({}); left and right are a guess."
 
 
 def forms_agree(header: Nifti1Header, sizes: tuple[int, ...]) -> bool:

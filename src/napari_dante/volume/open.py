@@ -11,10 +11,18 @@ from napari_dante.volume.dicom_file import is_dicom
 from napari_dante.volume.dicom_source import is_archive
 from napari_dante.volume.geometry import Geometry
 from napari_dante.volume.nifti import read_nifti, read_nifti_labels
-from napari_dante.volume.nifti_file import stored_header
+from napari_dante.volume.nifti_file import read_file_header, stored_header
+from napari_dante.volume.progress import Tell, untold
 from napari_dante.volume.volume import LabelMap, Volume
 
-__all__ = ["Description", "VolumeInfo", "describe", "open_labels", "open_volume"]
+__all__ = [
+    "Description",
+    "VolumeInfo",
+    "describe",
+    "holds_labels",
+    "open_labels",
+    "open_volume",
+]
 
 
 @dataclass(frozen=True)
@@ -73,15 +81,17 @@ def describe(path: str | Path) -> Description:
     return Description(found, scan.refused)
 
 
-def open_volume(path: str | Path, series: str | None = None) -> Volume:
+def open_volume(path: str | Path, series: str | None = None, tell: Tell = untold) -> Volume:
     """Open an image.
 
     Parameters
     ----------
     path
-        A NIfTI, Analyze or MGH file, or DICOM: a file, a folder, a DICOMDIR, a zip archive.
+        A NIfTI, Analyze, MGH or NRRD file, or DICOM: a file, a folder, a DICOMDIR, a zip archive.
     series
         An id that `describe` gave; needed where there are several.
+    tell
+        Hears how far it is, from 0 to 1.
 
     Raises
     ------
@@ -92,12 +102,12 @@ def open_volume(path: str | Path, series: str | None = None) -> Volume:
     """
     place = Path(path)
     if _is_dicom(place):
-        return read_dicom(place, series)
-    return read_nifti(place, series)
+        return read_dicom(place, series, tell)
+    return read_nifti(place, series, tell)
 
 
 def open_labels(path: str | Path) -> LabelMap:
-    """Open a label map, which is a NIfTI file.
+    """Open a label map: a NIfTI file or its kin, such as a segmentation of 3D Slicer.
 
     Raises
     ------
@@ -106,8 +116,20 @@ def open_labels(path: str | Path) -> LabelMap:
     """
     place = Path(path)
     if _is_dicom(place):
-        raise VolumeError("Labels are read from NIfTI files, not from DICOM.")
+        raise VolumeError("Labels are read from NIfTI or NRRD files, not from DICOM.")
     return read_nifti_labels(place)
+
+
+def holds_labels(path: str | Path) -> bool:
+    """Whether a file says that it holds labels: ours, and segmentations of 3D Slicer.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be opened, and the sentence says why.
+    """
+    place = Path(path)
+    return not _is_dicom(place) and read_file_header(place).labels is not None
 
 
 def _nifti_volumes(path: Path) -> list[VolumeInfo]:

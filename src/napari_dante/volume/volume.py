@@ -68,6 +68,8 @@ class Volume:
         A neutral name for the layer list; it never tells who the patient is.
     source
         Where the image was read from. It never leaves the machine.
+    series
+        The id of the DICOM series that it is, None where it is not from DICOM.
     problems
         What the person should know about the file, one sentence each.
 
@@ -82,6 +84,7 @@ class Volume:
     modality: str = "unknown"
     name: str = "MRI"
     source: Path | None = field(default=None, repr=False)
+    series: str | None = None
     problems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

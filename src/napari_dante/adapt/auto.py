@@ -1,0 +1,129 @@
+"""Choosing how to adapt from what there is to learn from. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from napari_dante.adapt.recipe import (
+    Adapter,
+    Auto,
+    EncoderLoRA,
+    FullFineTuning,
+    LoRA,
+    Recipe,
+    recipe_from_json,
+    recipe_to_json,
+)
+
+__all__ = ["Choice", "Situation", "choose"]
+
+MILD = 0.8
+"""Mean Dice of the old model from which on its features are taken to fit the images."""
+FEW = 2
+"""Slices up to which fewer numbers are trained, for fewer steps: they are soon known by heart."""
+MANY = 30
+"""Slices from which on there is enough to train every weight."""
+LEAST, MOST = 40, 1000
+"""Steps that a budget of minutes can come to."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What there is to learn from, and with what.
+
+    Attributes
+    ----------
+    slices
+        Trusted slices to learn from, of all cases.
+    new
+        Structures that the model does not know yet.
+    known
+        Mean Dice of the old model on those slices, over the structures that it knows;
+        None where they show none of these.
+    seconds
+        What one step of training is expected to take.
+    """
+
+    slices: int
+    new: tuple[str, ...]
+    known: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recipe to follow, and why, in one sentence for the person."""
+
+    recipe: Recipe
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; :meth:`from_json` gives an equal choice back."""
+        return {"recipe": recipe_to_json(self.recipe), "sentence": self.sentence}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Choice:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        TeachError
+            If the recipe is damaged.
+        """
+        return cls(recipe_from_json(data["recipe"]), str(data["sentence"]))
+
+
+def choose(auto: Auto, situation: Situation) -> Choice:
+    """Return the recipe for a situation.
+
+    New structures need the decoder (Silva-Rodríguez et al., Med. Image Anal. 2025); images
+    that the old model already segments well need no more than its last layer; everything
+    else, above all another contrast, has to reach the early layers, which stored features
+    cannot. The figures behind the bounds are in ``docs/results.md``.
+
+    Parameters
+    ----------
+    auto
+        Its training's device, seed, batch, replay and distillation are kept; steps,
+        learning rate and augmentation are those of the method, the steps cut to fit the
+        minutes where some are given.
+    situation
+        What there is to learn from.
+    """
+    recipe, reason = _method(auto, situation)
+    training = replace(
+        recipe.training,
+        **{name: getattr(auto.training, name) for name in _KEPT},
+    )
+    training = replace(training, steps=_steps(auto, training.steps, situation))
+    recipe = replace(recipe, training=training)
+    return Choice(recipe, f"{recipe.title}, {training.steps} steps: {reason}.")
+
+
+_KEPT = ("batch", "replay", "distillation", "weight_decay", "device", "seed")
+
+
+def _method(auto: Auto, situation: Situation) -> tuple[Recipe, str]:
+    slices = f"{situation.slices} slice{'' if situation.slices == 1 else 's'}"
+    if situation.new:
+        return EncoderLoRA(), f"'{situation.new[0]}' is new to the model"
+    if situation.known is None:
+        return FullFineTuning(), "the slices show nothing that the model knows"
+    known = f"the model's Dice on your slices is {situation.known:.2f}"
+    if situation.known >= MILD and not auto.training.distillation:
+        return Adapter(), f"{known}, so only its last layer has to change"
+    if situation.slices <= FEW:
+        few = LoRA(rank=4, alpha=8.0)
+        training = replace(few.training, steps=few.training.steps // 2)
+        return replace(few, training=training), f"there is little to learn from ({slices})"
+    if situation.slices >= MANY:
+        return FullFineTuning(), f"there is much to learn from ({slices})"
+    return LoRA(), f"{known}, and {slices} say what it should be"
+
+
+def _steps(auto: Auto, usual: int, situation: Situation) -> int:
+    if auto.minutes == 0:
+        return usual
+    return min(MOST, max(LEAST, int(auto.minutes * 60 / situation.seconds)))

@@ -34,7 +34,9 @@ def cases(shape: Any, spacing: Any, axis: int | None = 0) -> Fingerprint:
     return Fingerprint(shape, spacing, shape, axis)
 
 
-def fitted(fingerprint: Fingerprint, memory: int = 512, *, fast: bool = False, **how: Any):  # type: ignore[no-untyped-def]
+def fitted(
+    fingerprint: Fingerprint, memory: int = 512, *, fast: bool = False, **how: Any
+) -> Configuration:
     return configure(fingerprint, LABELS, FromScratch(**how), memory * MIB, fast=fast)
 
 
@@ -189,8 +191,8 @@ def test_the_estimate_is_what_backward_really_keeps(network: Any, dimensions: An
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         net(torch.randn(chosen.batch, 1, *chosen.spec.patch))
-    assert 1.0 <= chosen.step_bytes / sum(kept.values()) * 0.999
-    assert chosen.step_bytes - 128 * MIB <= 2.2 * sum(kept.values()) + 20 * MIB
+    total = sum(kept.values())
+    assert total <= chosen.step_bytes <= 2.2 * total + 150 * MIB
 
 
 def test_a_processor_is_not_given_all_its_memory() -> None:

@@ -75,9 +75,7 @@ def shaken(spec: ArchitectureSpec) -> Model:
 
 def logits(model: Model, image: torch.Tensor) -> torch.Tensor:
     network = build_network(model.spec)
-    load_weights(
-        network, {key: torch.from_numpy(np.array(v)) for key, v in model.weights.items()}
-    )
+    load_weights(network, {key: torch.from_numpy(np.array(v)) for key, v in model.weights.items()})
     with torch.no_grad():
         return network.eval()(image)  # type: ignore[no-any-return]
 
@@ -170,9 +168,7 @@ def test_a_name_that_is_there_already_is_refused() -> None:
 def test_a_head_that_mixes_its_structures_is_refused() -> None:
     name, arguments = NETWORKS["affine UNet"]
     arguments = {**arguments, "norm": ["GROUP", {"num_groups": 1}]}
-    spec = replace(
-        spec_of("UNet", 2, flat=False, adapter=None), network=name, arguments=arguments
-    )
+    spec = replace(spec_of("UNet", 2, flat=False, adapter=None), network=name, arguments=arguments)
     with pytest.raises(ModelError, match="from scratch"):
         grown(shaken(spec), further_labels((), ["lesion"]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_body_and_head_are_the_network(flat: ArchitectureSpec) -> None:
     assert [size == 1 for size in kernel] == [size == 1 for size in flat.patch]
 
 
-def test_a_dafne_file_predicts_the_same(flat: ArchitectureSpec, ball: Ball, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_dafne_file_predicts_the_same(flat: ArchitectureSpec, ball: Ball, tmp_path: Path) -> None:
     model = seeded(flat)
     write_dafne(tmp_path / "flat.model", to_dafne(model))
     dafne = read_dafne(tmp_path / "flat.model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dante.cli import run
+from napari_dante.cli.parser import parse_new_label
 from napari_dante.jobs.folder import JobFolder
 from napari_dante.model.file import read_header, read_model
 from napari_dante.model.segmenter import Segmenter
@@ -184,6 +186,52 @@ def test_teach_an_adapter_file_and_apply_it(
     assert not never.exists()
 
 
+def test_teach_from_scratch_needs_no_model(
+    dante: Dante, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out, mask = tmp_path / "new.safetensors", tmp_path / "mask.nii.gz"
+    options = ["--slices", "6,8,12-16", "--axis", 1, "--out", out]
+    assert "from scratch" in refused(dante("teach", "--case", *files, *options))
+    assert not out.exists()
+    options += ["--recipe", "scratch", "--set", "steps=2", "--set", "memory=0.2"]
+    status, text, _ = dante("teach", "--case", *files, *options, "--json")
+    assert status == 0
+    data = json.loads(text)
+    assert data["exam"]["dice_before"] == 0.0
+    assert data["network"].startswith("2D UNet, patch 1 x ")
+    spec, lineage = read_header(out)
+    assert [label.name for label in spec.labels] == ["label 1", "label 2"]
+    assert lineage.parent is None
+    assert dante("predict", files[0], "--model", out, "--out", mask)[0] == 0
+    status, text, _ = dante("teach", "--case", *files, *options)
+    assert data["network"] in text.splitlines()
+
+
+def test_teach_a_new_label(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    """By its value where the labels have no names, and only when it is asked for."""
+    out = tmp_path / "new.safetensors"
+    options = ["--slices", "6,8,12-16", "--axis", 1, "--set", "steps=2", "--out", out]
+    command = ["teach", "--model", model_file, "--case", *files, *options]
+    status, text, _ = dante(*command, "--new-label", "2=lesion", "--json")
+    assert status == 0
+    assert {score["label"] for score in json.loads(text)["exam"]["scores"]} == {"core", "lesion"}
+    assert [label.name for label in read_header(out)[0].labels] == ["core", "shell", "lesion"]
+    out.unlink()
+    assert "'scar'" in refused(dante(*command, "--new-label", "scar"))
+    assert not out.exists()
+
+
+def test_a_new_label_is_a_name_or_a_value_and_a_name() -> None:
+    assert parse_new_label("lesion") == (None, "lesion")
+    assert parse_new_label("4= old scar ") == (4, "old scar")
+    assert parse_new_label("T2=bright") == (None, "T2=bright")
+    for text in ("", " ", "4=", "0=background"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            parse_new_label(text)
+
+
 def test_teach_then_evaluate(
     dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
 ) -> None:
@@ -348,6 +396,7 @@ def test_help_does_not_wait_for_torch() -> None:
     code = """
 import sys
 from napari_dante.cli import run
+from napari_dante.cli.parser import parse_new_label
 try:
     run(["teach", "--help"])
 except SystemExit:

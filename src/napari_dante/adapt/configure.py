@@ -21,7 +21,7 @@ from typing import Any
 
 from napari_dante.adapt.configuration import Configuration
 from napari_dante.adapt.fingerprint import Fingerprint
-from napari_dante.adapt.footprint import step_bytes
+from napari_dante.adapt.footprint import footprint
 from napari_dante.adapt.pooling import Edges, Spacing, halvings, kernels, pooling
 from napari_dante.adapt.recipe import Dimensions, FromScratch
 from napari_dante.errors import TeachError
@@ -38,7 +38,7 @@ LEAST = 8
 """Shortest edge of a patch in voxels; a smaller volume is padded."""
 COVER = 0.25
 """Share of the body that a patch shall see."""
-GROWTH = (1.0, 1.26, 1.59, 2.0)
+GROWTH = (1.0, 1.4, 2.0)
 """How much longer the shortest voxels may become for a patch to cover as much."""
 MOST_BATCH = 8
 
@@ -132,7 +132,7 @@ def configure(
         body = _body(fingerprint, spacing)
         patches = _patches(body, spacing, style.flat)
         specs = [style.spec(patch, spacing, labels) for patch in patches]
-        first = bisect_left(specs, True, key=lambda one: step_bytes(one, least) <= memory)
+        first = bisect_left(specs, True, key=lambda one: footprint(one).step(least) <= memory)
         if first == len(specs):
             continue
         spec = specs[first]
@@ -144,8 +144,10 @@ def configure(
             "Not even the smallest network fits into the memory that a step may take; allow "
             "more (memory=2 for 2 GiB), or a smaller batch."
         )
-    batch = _batch(spec, least, memory)
-    return Configuration(spec, batch, step_bytes(spec, batch), _sentence(spec, batch, style.why))
+    needs = footprint(spec)
+    fitting = (memory - needs.fixed) // needs.patch
+    batch = max(least, min(fitting, MOST_BATCH))
+    return Configuration(spec, batch, needs.step(batch), _sentence(spec, batch, style.why))
 
 
 def _style(fingerprint: Fingerprint, recipe: FromScratch, *, fast: bool) -> _Style:
@@ -207,16 +209,7 @@ def _patches(body: Edges, spacing: Spacing, flat: int | None) -> list[Edges]:
         found[z, y, x] = None
         if max(z, y, x) == LEAST:
             return list(found)
-        longest *= 0.9
-
-
-def _batch(spec: ArchitectureSpec, least: int, memory: int) -> int:
-    """Return how many patches fit into a step, `least` at least."""
-    most = max(least, MOST_BATCH)
-    return max(
-        [size for size in range(least, most + 1) if step_bytes(spec, size) <= memory],
-        default=least,
-    )
+        longest *= 0.85
 
 
 def _sentence(spec: ArchitectureSpec, batch: int, why: str) -> str:

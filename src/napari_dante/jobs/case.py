@@ -14,7 +14,7 @@ from napari_dante.errors import TeachError
 from napari_dante.evaluate.split import split_slices
 from napari_dante.model.spec import ArchitectureSpec
 
-__all__ = ["CaseData", "check_cases"]
+__all__ = ["CaseData", "check_all_marked", "check_cases"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,13 +129,30 @@ def check_cases(
     first, *others = cases
     learned = set(first.structures(split_slices(first.trusted, exam).learn))
     learned.update(name for case in others for name in case.structures())
+    if not learned:
+        raise TeachError(
+            "The corrected slices to learn from hold no structure, so there is nothing to learn."
+        )
     missing = [name for name in new_labels if name not in learned and name not in known]
     if known and missing:
         raise TeachError(
             f"No slice to learn from shows the new structure '{missing[0]}'; check its name, "
             "or correct a slice that shows it."
         )
-    if not learned:
+
+
+def check_all_marked(cases: Sequence[CaseData], known: Sequence[str]) -> None:
+    """Refuse to train a model from scratch for structures that no case marks.
+
+    Raises
+    ------
+    TeachError
+        If there is one: the model would name it and know nothing of it.
+    """
+    marked = {name for case in cases for name in case.names.values()}
+    missing = [name for name in known if name not in marked]
+    if missing:
         raise TeachError(
-            "The corrected slices to learn from hold no structure, so there is nothing to learn."
+            f"No case marks '{missing[0]}', so a model from scratch cannot learn it; train one "
+            "for the structures of the cases alone, without the old model."
         )

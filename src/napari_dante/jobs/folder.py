@@ -44,7 +44,7 @@ from napari_dante.errors import JobError, TeachError
 from napari_dante.evaluate.report import ExamReport, read_report
 from napari_dante.evaluate.split import Split, split_slices
 from napari_dante.files import atomic_path, save_array, sha256, write_text
-from napari_dante.jobs.case import CaseData, check_cases
+from napari_dante.jobs.case import CaseData, check_all_marked, check_cases
 from napari_dante.model.file import Lineage, read_header
 
 __all__ = ["CaseData", "JobFolder", "create_job", "new_job_folder"]
@@ -255,8 +255,8 @@ def create_job(
     ------
     TeachError
         If there is nothing to learn: no trusted slice, none left beside the exam, none
-        with a structure, or none with one of `new_labels`; if an image is blank; or if a
-        structure is unknown.
+        with a structure, or none with one of `new_labels`; if an image is blank; if a
+        structure is unknown; or, from scratch, if no case marks what `model` knows.
     JobError
         If the folder already holds a job.
     ModelError
@@ -273,6 +273,8 @@ def create_job(
         new_labels = tuple(dict.fromkeys(name for case in cases for name in case.structures()))
     known = () if spec is None else tuple(label.name for label in spec.labels)
     check_cases(cases, known, new_labels, exam_fraction)
+    if isinstance(recipe, FromScratch):
+        check_all_marked(cases, known)
     for case in earlier:
         case.check_known(known)
     for kind, group in (("cases", cases), ("earlier", earlier)):
@@ -286,7 +288,7 @@ def create_job(
         "software": version("napari-dante"),
         "recipe": recipe_to_json(recipe),
         "base": None if model is None else sha256(job.base),
-        "new_labels": [name for name in new_labels if name not in known],
+        "new_labels": [name for name in dict.fromkeys(new_labels) if name not in known],
         "exam_fraction": exam_fraction,
     }
     if isinstance(recipe, FromScratch):

@@ -11,6 +11,7 @@ from torch import nn
 
 from napari_dante.model.head import AdaptedNetwork, split_head
 from napari_dante.model.low_rank import Role
+from napari_dante.model.slices import SliceNetwork
 
 __all__ = ["parts"]
 
@@ -29,6 +30,7 @@ def parts(network: nn.Module) -> Mapping[Role, list[nn.Module]]:
     """
     _, head = split_head(network)
     base = network.base if isinstance(network, AdaptedNetwork) else network
+    base = base.plane if isinstance(base, SliceNetwork) else base
     if isinstance(base, nets.UNet):
         encoder, (*decoder, _) = _unet(cast("nn.Module", base.model))
         return {"encoder": encoder, "decoder": decoder, "head": [head]}

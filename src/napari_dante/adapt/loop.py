@@ -26,7 +26,7 @@ from napari_dante.adapt.patches import Patch
 from napari_dante.adapt.recipe import Recipe
 from napari_dante.errors import TeachError
 from napari_dante.files import atomic_path
-from napari_dante.model.inference import autocast
+from napari_dante.model.precision import autocast
 
 __all__ = ["Cancelled", "Lesson"]
 

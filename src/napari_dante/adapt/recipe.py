@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Augmentation = Literal["none", "mild", "strong"]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Layout = Literal["kernel_in", "per_tap"]
 
 

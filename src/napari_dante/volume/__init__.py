@@ -8,7 +8,12 @@ True
 
 from napari_dante.volume.dicom import DicomScan, Refusal, SeriesInfo, read_dicom, scan_dicom
 from napari_dante.volume.geometry import GRID_TOLERANCE_MM, Geometry
-from napari_dante.volume.nifti import read_nifti, read_nifti_labels, write_nifti
+from napari_dante.volume.nifti import (
+    check_nifti_name,
+    read_nifti,
+    read_nifti_labels,
+    write_nifti,
+)
 from napari_dante.volume.open import (
     Description,
     VolumeInfo,
@@ -37,6 +42,7 @@ __all__ = [
     "SeriesInfo",
     "Volume",
     "VolumeInfo",
+    "check_nifti_name",
     "default_label",
     "describe",
     "labels_from_json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -11,15 +12,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from training.brain_tissue_t1 import tissues
 
 from napari_dante.evaluate.overlap import dice
 from napari_dante.model.file import Model, read_model
-from napari_dante.model.inference import resample_image
+from napari_dante.model.grids import resample_image
 from napari_dante.model.network import build_network, load_weights
 from napari_dante.ui.samples import sample_path
 from napari_dante.volume import open_labels, open_volume
 
-__all__ = ["Head", "head", "mean_dice", "model_path", "network", "one_millimetre"]
+__all__ = [
+    "DATA",
+    "Head",
+    "head",
+    "mean_dice",
+    "model_path",
+    "network",
+    "one_millimetre",
+    "patient",
+]
+
+DATA = Path(os.environ.get("NAPARI_DANTE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+"""Images that are not shipped, one folder each."""
 
 Head = tuple[NDArray[np.float32], NDArray[np.uint8], tuple[float, float, float]]
 """Image and tissue classes (z, y, x), and mm per voxel."""
@@ -53,6 +67,19 @@ def head(contrast: Literal["t1", "t2"]) -> Head:
         np.asarray(tissue.array, np.uint8),
         volume.geometry.spacing,
     )
+
+
+def patient() -> Head:
+    """Return a real head at 1 mm that the shipped model never saw; its tissues are SAMSEG's.
+
+    Raises
+    ------
+    VolumeError
+        If it is not in :data:`DATA`.
+    """
+    volume = open_volume(DATA / "bold5000_csi3" / "t1.nii.gz")
+    labels = open_labels(DATA / "bold5000_csi3" / "labels.nii.gz")
+    return np.asarray(volume.array, np.float32), tissues(labels), volume.geometry.spacing
 
 
 def one_millimetre(two: Head) -> Head:

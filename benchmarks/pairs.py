@@ -52,7 +52,7 @@ def benchmark(name: str, *, quick: bool) -> Result:
 
 def rounds(quick: bool) -> int:
     """Return how many rounds to measure."""
-    return 3 if quick else 9
+    return 7 if quick else 9
 
 
 def in_turn(

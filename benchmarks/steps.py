@@ -29,7 +29,8 @@ from napari_dante.adapt.recipe import (
     LoRA,
     Recipe,
 )
-from napari_dante.model.inference import autocast, cpu_has_fast_bf16, normalise_head
+from napari_dante.model.grids import normalise_head
+from napari_dante.model.precision import autocast, precision
 
 __all__ = ["run"]
 
@@ -110,7 +111,7 @@ def peak_memory(width: Width, batch: int, name: str, default_precision: bool) ->
 
 def run(quick: bool) -> Result:
     """Measure the shipped network and one twice as wide."""
-    data: dict[str, Any] = {"bf16 in hardware": cpu_has_fast_bf16()}
+    data: dict[str, Any] = {"bf16 in hardware": precision(CPU) == torch.bfloat16}
     rows: list[Row] = []
     for width, batch in CASES:
         case = f"channels {width}-{width * 8}, {batch} patch{'es' * (batch > 1)}"

@@ -26,14 +26,10 @@ from numpy.typing import NDArray
 from napari_dante.adapt.loss import trusted_dice_ce
 from napari_dante.adapt.patches import Grid, PatchSampler
 from napari_dante.model.file import Lineage, Model, write_model
-from napari_dante.model.inference import (
-    autocast,
-    normalise_head,
-    predict_probabilities,
-    resample_image,
-    resampled_shape,
-)
+from napari_dante.model.grids import normalise_head, resample_image, resampled_shape
+from napari_dante.model.inference import predict_volume
 from napari_dante.model.network import build_network
+from napari_dante.model.precision import autocast
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.volume import Label, LabelMap, Volume, read_nifti, read_nifti_labels
 
@@ -159,14 +155,14 @@ def measure(network: torch.nn.Module, data: Path) -> dict[str, dict[str, float]]
     found = {}
     for title, (path, truth) in heads.items():
         volume = read_nifti(path)
-        probabilities = predict_probabilities(
+        prediction = predict_volume(
             network,
             volume.array,
             volume.geometry.spacing,
             target_spacing=SPEC.spacing,
             patch=SPEC.patch,
         )
-        found[title] = dice(probabilities.argmax(0), truth)
+        found[title] = dice(prediction.classes, truth)
         log.info("%s: %s", title, found[title])
     return found
 

@@ -11,8 +11,8 @@ from torch import nn
 from napari_dante.adapt.features import FeatureBank
 from napari_dante.errors import TeachError
 from napari_dante.model.head import split_head
-from napari_dante.model.inference import autocast
 from napari_dante.model.network import build_network
+from napari_dante.model.precision import autocast
 from napari_dante.model.spec import ArchitectureSpec
 
 BASE, OTHER = "ab" * 32, "cd" * 32

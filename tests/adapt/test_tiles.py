@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_dante.adapt.patches import Grid
 from napari_dante.adapt.tiles import TileSampler, tiles
-from napari_dante.model.inference import OVERLAP, slide
+from napari_dante.model.inference import slide
 
 PATCH = (8, 8, 8)
 
@@ -40,8 +40,24 @@ class Watched(nn.Module):
 def test_they_are_the_windows_of_the_prediction(shape: tuple[int, int, int]) -> None:
     case = grid(shape, tuple(range(shape[0])))
     network = Watched()
-    slide(network, case.image, PATCH, OVERLAP, lambda: None)
+    slide(network, case.image, PATCH)
     assert {tile.image.tobytes() for tile in tiles(case, PATCH)} == network.seen
+
+
+def test_they_are_the_windows_of_the_prediction_of_a_body_in_air() -> None:
+    case = grid((40, 36, 33), tuple(range(40)))
+    case.image[:] = np.where(np.pad(np.ones((13, 17, 9), bool), ((9, 18), (12, 7), (4, 20))), 5, -5)
+    network = Watched()
+    slide(network, case.image, PATCH)
+    found = tiles(case, PATCH)
+    assert {tile.image.tobytes() for tile in found} == network.seen
+    assert len(found) < len(tiles(grid((40, 36, 33), tuple(range(40))), PATCH))
+
+
+def test_where_only_air_is_vouched_for_it_is_learned() -> None:
+    case = grid((40, 36, 33), (38, 39))
+    case.image[:] = np.where(np.pad(np.ones((13, 17, 9), bool), ((9, 18), (12, 7), (4, 20))), 5, -5)
+    assert tiles(case, PATCH)
 
 
 def test_only_where_somebody_vouches_and_there_completely() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -134,6 +135,49 @@ def test_predict_writes_the_mask_on_the_grid_of_the_image(
     assert mask.geometry.same_grid(open_volume(files[0]).geometry)
     assert {value: label.name for value, label in mask.labels.items()} == {1: "core", 2: "shell"}
     assert np.array_equal(mask.array, Segmenter.from_file(model_file).predict(ball[0], (2.0,) * 3))
+
+
+def test_predict_writes_how_sure_the_model_is(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path, ball: Ball
+) -> None:
+    mask, unsure, shares = (tmp_path / f"{name}.nii.gz" for name in ("mask", "unsure", "shares"))
+    command = ("predict", files[0], "--model", model_file, "--out", mask)
+    assert dante(*command, "--uncertainty", unsure, "--probabilities", shares)[0] == 0
+    expected = Segmenter.from_file(model_file).analyse(
+        ball[0], (2.0,) * 3, entropy=True, probabilities=True
+    )
+    image, entropy = open_volume(files[0]), open_volume(unsure)
+    assert np.array_equal(entropy.geometry.affine, image.geometry.affine)
+    assert entropy.array.dtype == np.float32
+    assert np.array_equal(entropy.array, expected.entropy)
+    assert np.array_equal(open_labels(mask).array, expected.classes)
+    stored = nibabel.load(shares)
+    assert stored.shape == (*image.geometry.stored_shape, 3)
+    assert np.array_equal(stored.affine, image.geometry.affine)
+    assert expected.probabilities is not None
+    for number, channel in enumerate(expected.probabilities):
+        read = open_volume(shares, str(number + 1))
+        assert read.geometry.same_grid(image.geometry)
+        assert np.array_equal(read.array, channel)
+
+
+@pytest.mark.parametrize(
+    ("unsure", "shares", "word"),
+    [
+        ("unsure.png", "shares.nii", "ends in"),
+        ("unsure.nii", "shares.txt", "ends in"),
+        ("mask.nii.gz", "shares.nii", "one file"),
+        ("same.nii", "same.nii", "one file"),
+    ],
+)
+def test_predict_refuses_bad_targets_before_it_computes(
+    dante: Dante, files: tuple[Path, Path], tmp_path: Path, unsure: str, shares: str, word: str
+) -> None:
+    """There is no such model: it would be the first to be missed."""
+    command = ("predict", files[0], "--model", tmp_path / "none", "--out", tmp_path / "mask.nii.gz")
+    options = ("--uncertainty", tmp_path / unsure, "--probabilities", tmp_path / shares)
+    assert word in refused(dante(*command, *options))
+    assert set(tmp_path.glob("*.nii*")) == set(files)
 
 
 def teach(files: tuple[Path, Path], model: Path, out: Path, *more: object) -> list[object]:

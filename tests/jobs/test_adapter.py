@@ -156,7 +156,7 @@ def test_batch_statistics_stay_through_every_look(tmp_path: Path, model: Model, 
     write_model(path, Model(spec, state, model.lineage))
     for name, how in {
         "adapter": recipe(),
-        "lora": LoRA(rank=2, training=recipe().training),
+        "lora": LoRA(rank=2, training=replace(recipe().training, learning_rate=1e-3)),
     }.items():
         job = create_job(tmp_path / name, path, [case(ball)], how)
         events = list(run_job(job.path))

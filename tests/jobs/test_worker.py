@@ -53,6 +53,27 @@ def test_predicts_what_the_segmenter_predicts(
     assert worker.pid == pid, "the warm process was not used"
 
 
+def test_tells_how_sure_it_is_when_asked(
+    worker: Worker, tmp_path: Path, model_file: Path, ball: Ball
+) -> None:
+    assert isinstance(predict(worker, tmp_path, model_file, ball[0])[-1], Finished)
+    assert not (tmp_path / "entropy.npy").exists()
+    request = Predict(str(tmp_path), str(model_file), (2.0, 2.0, 2.0), entropy=True)
+    assert isinstance(list(worker.run(request))[-1], Finished)
+    expected = Segmenter.from_file(model_file).analyse(ball[0], (2.0,) * 3, entropy=True)
+    found = np.load(tmp_path / "entropy.npy")
+    assert found.dtype == np.float32
+    assert np.array_equal(found, expected.entropy)
+    assert np.array_equal(np.load(tmp_path / "mask.npy"), expected.classes)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux tells")
+def test_what_apple_cannot_compute_falls_back_to_the_processor(worker: Worker) -> None:
+    """Torch looks for it while it is imported, so it must be there from the start."""
+    environment = Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")
+    assert b"PYTORCH_ENABLE_MPS_FALLBACK=1" in environment
+
+
 def test_a_bad_model_is_a_sentence_and_the_worker_lives_on(
     worker: Worker, tmp_path: Path, model_file: Path, ball: Ball
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations, product
@@ -17,8 +19,8 @@ from numpy.typing import NDArray
 
 from napari_dante.errors import ModelError
 from napari_dante.model.dafne_apply import display_order, segment
-from napari_dante.model.dafne_source import apply_source, init_source
-from napari_dante.model.inference import predict_probabilities
+from napari_dante.model.dafne_source import PARTS, apply_source, init_source
+from napari_dante.model.inference import predict_volume
 from napari_dante.model.network import build_network, load_weights
 from napari_dante.volume import Geometry, Label
 from tests.federated.tiny import SPEC, affine, tiny_model, volume
@@ -46,14 +48,14 @@ def network() -> torch.nn.Module:
 
 def our_mask(image: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
     geometry = Geometry.from_affine(image.shape, matrix)
-    probabilities = predict_probabilities(
+    prediction = predict_volume(
         network(),
         geometry.to_display(image),
         geometry.spacing,
         target_spacing=SPEC.spacing,
         patch=SPEC.patch,
     )
-    return geometry.to_stored(probabilities.argmax(axis=0).astype(np.uint8))
+    return geometry.to_stored(prediction.classes)
 
 
 def test_init_builds_our_network() -> None:
@@ -135,6 +137,23 @@ def test_display_order_of_oblique_volumes(
     whole[:3, :3] = matrix
     geometry = Geometry.from_affine((5, 6, 7), whole)
     assert display_order(whole) == [geometry.display_axis_to_stored(axis) for axis in range(3)]
+
+
+def test_the_text_is_complete_and_needs_nothing_of_ours() -> None:
+    text = apply_source(SPEC)
+    assert "napari_dante." not in "".join(
+        line for line in text.splitlines() if "import" in line.split("#")[0].split('"')[0]
+    )
+    (function,) = ast.parse(text).body
+    assert isinstance(function, ast.FunctionDef)
+    defined = [
+        node.name for node in function.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    ]
+    assert len(set(defined)) == len(defined), "one name means two things"
+    for module in PARTS:
+        own = ast.parse(inspect.getsource(module)).body
+        names = {node.name for node in own if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        assert names <= set(defined)
 
 
 def test_a_name_that_dafne_would_rewrite_is_refused() -> None:

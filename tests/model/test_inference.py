@@ -1,7 +1,8 @@
-"""Prediction does not care about scanner scale, and keeps to the grid it was given."""
+"""Prediction does not care about scanner scale or air, and keeps to the grid it was given."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,89 +12,229 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import nn
 
 from napari_dante.errors import ModelError
 from napari_dante.model.file import Model
 from napari_dante.model.inference import (
-    autocast,
-    normalise_head,
-    resample_image,
-    resampled_shape,
+    Prediction,
+    predict_volume,
+    slide,
+    window_steps,
+    windows_at_once,
 )
 from napari_dante.model.network import build_network
-from napari_dante.model.segmenter import Segmenter, choose_device, window_count
+from napari_dante.model.segmenter import Segmenter, choose_device
 from napari_dante.model.spec import ArchitectureSpec
 
 Ball = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Shape = tuple[int, int, int]
+PATCH = (16, 16, 16)
+CPU = torch.device("cpu")
+GRIDS: list[tuple[Shape, tuple[float, float, float]]] = [
+    ((5, 6, 7), (2.0, 2.0, 2.0)),
+    ((24, 20, 22), (1.0, 1.0, 1.0)),
+    ((3, 40, 41), (8.0, 0.9, 0.9)),
+    ((1, 30, 30), (2.0, 2.0, 2.0)),
+]
 
 
-@given(scale=st.floats(1e-3, 1e4), offset=st.floats(-1e4, 1e4), seed=st.integers(0, 99))
-def test_normalisation_ignores_scale_and_offset(scale: float, offset: float, seed: int) -> None:
-    image = np.random.default_rng(seed).gamma(2.0, 50.0, (7, 8, 9))
-    first, second = normalise_head(image), normalise_head(image * scale + offset * scale)
-    assert np.allclose(first, second, atol=2e-2 * max(1.0, abs(offset) / 1e3))
+class Voxelwise(nn.Module):
+    """A network that looks at one voxel only, so that windows make no difference.
+
+    `steepness` 0 never decides; a large one is certain.
+    """
+
+    def __init__(self, steepness: float) -> None:
+        super().__init__()
+        self.steepness = nn.Parameter(torch.tensor(steepness))
+        self.windows = 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.windows += len(image)
+        levels = torch.tensor([-2.0, 0.0, 1.0]).reshape(1, 3, 1, 1, 1)
+        return -self.steepness * (image - levels).abs()
 
 
-def test_normalisation_survives_constant_and_broken_images() -> None:
-    assert not normalise_head(np.full((3, 3, 3), 7)).any()
-    assert not normalise_head(np.full((3, 3, 3), np.nan)).any()
-    image = np.random.default_rng(0).normal(size=(5, 5, 5))
-    image[0, 0] = [np.nan, np.inf, -np.inf, 0, 1]
-    assert np.isfinite(normalise_head(image)).all()
+def predict(
+    network: nn.Module, image: NDArray[np.float32], spacing: tuple[float, float, float] = (2, 2, 2)
+) -> Prediction:
+    return predict_volume(
+        network,
+        image,
+        spacing,
+        target_spacing=(2, 2, 2),
+        patch=PATCH,
+        entropy=True,
+        probabilities=True,
+    )
 
 
-def test_one_wild_voxel_changes_little() -> None:
-    image = np.random.default_rng(0).gamma(2.0, 50.0, (20, 20, 20))
-    wild = image.copy()
-    wild[0, 0, 0] = 1e6
-    assert np.median(np.abs(normalise_head(image) - normalise_head(wild))) < 0.2
+def body_in_air(margin: int = 8, seed: int = 0) -> NDArray[np.float32]:
+    """A block of tissue in black air."""
+    tissue = np.random.default_rng(seed).gamma(20.0, 5.0, (33, 24, 40))
+    return np.pad(tissue, margin).astype(np.float32)
 
 
-@given(
-    shape=st.tuples(*[st.integers(1, 40)] * 3),
-    spacing=st.tuples(*[st.floats(0.3, 8)] * 3),
-)
-def test_resampled_shape_covers_the_same_field_of_view(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
+def test_what_is_returned_agrees_with_itself(
+    model: Model, shape: Shape, spacing: tuple[float, float, float]
 ) -> None:
-    new = resampled_shape(shape, spacing, (2, 2, 2))
-    for size, width, count in zip(shape, spacing, new, strict=True):
-        assert abs(size * width - count * 2) <= 1 or count == 1
+    segmenter = Segmenter(model, CPU)
+    image = np.random.default_rng(0).gamma(2.0, 50.0, shape)
+    found = segmenter.analyse(image, spacing, entropy=True, probabilities=True)
+    assert found.probabilities is not None
+    assert found.entropy is not None
+    assert found.probabilities.shape == (3, *shape)
+    assert found.probabilities.dtype == found.entropy.dtype == np.float32
+    assert found.probabilities.min() >= 0
+    assert np.allclose(found.probabilities.sum(axis=0), 1, atol=1e-5)
+    shannon = -(found.probabilities * np.log(found.probabilities + 1e-30)).sum(axis=0) / math.log(3)
+    assert np.allclose(found.entropy, shannon, atol=1e-5)
+    assert 0 <= found.entropy.min() <= found.entropy.max() <= 1
+    assert found.classes.dtype == np.uint8
+    assert np.array_equal(found.classes, found.probabilities.argmax(axis=0))
+
+
+@pytest.mark.parametrize(("shape", "spacing"), GRIDS)
+def test_nothing_is_returned_that_was_not_asked_for(
+    model: Model, shape: Shape, spacing: tuple[float, float, float]
+) -> None:
+    segmenter = Segmenter(model, CPU)
+    image = np.random.default_rng(0).gamma(2.0, 50.0, shape)
+    every = segmenter.analyse(image, spacing, entropy=True, probabilities=True)
+    sure = segmenter.analyse(image, spacing, entropy=True)
+    alone = segmenter.analyse(image, spacing)
+    assert sure.probabilities is alone.probabilities is alone.entropy is None
+    assert every.entropy is not None
+    assert sure.entropy is not None
+    assert np.array_equal(sure.entropy, every.entropy)
+    for found in (sure.classes, alone.classes, segmenter.predict(image, spacing)):
+        assert np.array_equal(found, every.classes)
+
+
+def test_entropy_is_zero_where_the_network_is_certain_and_one_where_it_is_not() -> None:
+    image = body_in_air()
+    body = image > 0
+    certain, undecided = predict(Voxelwise(1e8), image), predict(Voxelwise(0.0), image)
+    assert certain.entropy is not None
+    assert undecided.entropy is not None
+    assert len(np.unique(certain.classes)) == 3
+    assert not certain.entropy.any()
+    assert np.allclose(undecided.entropy[body], 1, atol=1e-5)
+    assert set(np.unique(undecided.entropy.round(5))) == {0, 1}
+
+
+def test_outside_of_the_body_all_is_background_exactly() -> None:
+    found = predict(Voxelwise(0.0), body_in_air(margin=20))
+    assert found.probabilities is not None
+    for axis in (1, 2, 3):
+        for side in (slice(None, 10), slice(-10, None)):
+            edge = np.moveaxis(found.probabilities, axis, 1)[:, side]
+            assert np.array_equal(edge[0], np.ones_like(edge[0]))
+            assert not edge[1:].any()
+
+
+@pytest.mark.parametrize("negative", [0, -1000])
+def test_air_around_a_body_changes_nothing_but_the_size(model: Model, negative: int) -> None:
+    """The windows lie on the body, so they are the same; the numbers are, bit for bit."""
+    network = build_network(model.spec).eval()
+    image = body_in_air() + negative
+    padding = ((20, 6), (0, 34), (12, 8))
+    inside = tuple(slice(a, a + size) for (a, _), size in zip(padding, image.shape, strict=True))
+    plain = predict(network, image)
+    padded = predict(network, np.pad(image, padding, constant_values=negative))
+    assert plain.probabilities is not None
+    assert padded.probabilities is not None
+    assert np.array_equal(padded.probabilities[(slice(None), *inside)], plain.probabilities)
+    assert not np.delete(padded.classes, np.r_[inside[0]], axis=0).any()
+
+
+def test_windows_over_air_cost_nothing() -> None:
+    tight, wide = Voxelwise(1.0), Voxelwise(1.0)
+    predict(tight, body_in_air())
+    predict(wide, body_in_air(margin=60))
+    assert tight.windows == wide.windows > 1
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.tuples(*[st.integers(2, 30)] * 3), st.tuples(*[st.integers(2, 30)] * 3))
-def test_resampling_keeps_a_ramp_in_place(
-    old: tuple[int, int, int], new: tuple[int, int, int]
+@given(
+    shape=st.tuples(*[st.integers(4, 40)] * 3),
+    overlap=st.floats(0, 0.7),
+    seed=st.integers(0, 99),
+)
+def test_windows_blend_into_what_each_of_them_says(shape: Shape, overlap: float, seed: int) -> None:
+    """For a network that looks at one voxel, the windows must not show at all."""
+    image = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    network = Voxelwise(1.0)
+    found = slide(network, image, PATCH, overlap)
+    with torch.inference_mode():
+        expected = torch.softmax(network(torch.from_numpy(image)[None, None]), dim=1)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 300)] * 3),
+    patch=st.tuples(*[st.integers(1, 96)] * 3),
+    overlap=st.floats(0, 0.9),
+)
+def test_windows_are_as_few_as_the_overlap_allows_and_even(
+    shape: Shape, patch: Shape, overlap: float
 ) -> None:
-    position = (np.arange(old[0]) + 0.5) / old[0]
-    ramp = np.broadcast_to(position[:, None, None], old).astype(np.float32)
-    found = resample_image(ramp.copy(), new)[:, 0, 0]
-    expected = (np.arange(new[0]) + 0.5) / new[0]
-    assert np.abs(found - expected).max() < 1.5 / min(old[0], new[0])
+    for size, edge, step in zip(shape, patch, window_steps(shape, patch, overlap), strict=True):
+        if size <= edge:
+            assert step == edge
+            continue
+        furthest = max(1, int(edge * (1 - overlap)))
+        count = math.ceil((size - edge) / step)
+        assert 1 <= step <= furthest
+        assert count == math.ceil((size - edge) / furthest)
+        # The last window, moved back to the end of the volume, is no closer than it must be.
+        assert size - edge - (count - 1) * step > step - count
 
 
-def test_mask_has_the_shape_of_any_image(model: Model) -> None:
-    segmenter = Segmenter(model, torch.device("cpu"))
-    for shape, spacing in (
-        ((5, 6, 7), (2.0, 2.0, 2.0)),
-        ((24, 20, 22), (1.0, 1.0, 1.0)),
-        ((3, 40, 41), (8.0, 0.9, 0.9)),
-        ((1, 30, 30), (2.0, 2.0, 2.0)),
-    ):
+def test_progress_counts_the_windows(model: Model) -> None:
+    segmenter = Segmenter(model, CPU)
+    for shape, spacing in GRIDS:
         image = np.random.default_rng(0).gamma(2.0, 50.0, shape)
-        windows = 0
+        seen: list[tuple[int, int]] = []
+        segmenter.predict(image, spacing, lambda *pair, seen=seen: seen.append(pair))
+        total = seen[0][1]
+        assert seen == [(done, total) for done in range(1, total + 1)]
 
-        def count() -> None:
-            nonlocal windows
-            windows += 1
 
-        mask = segmenter.predict(image, spacing, count)
-        assert mask.shape == shape
-        assert mask.max() <= 2
-        assert windows == window_count(shape, spacing, model.spec)
-        probabilities = segmenter.probabilities(image, spacing)
-        assert np.allclose(probabilities.sum(axis=0), 1, atol=1e-4)
+def test_what_a_window_raises_ends_the_prediction(model: Model) -> None:
+    segmenter = Segmenter(model, CPU)
+    segmenter.network.train()
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segmenter.predict(body_in_air(), (2.0, 2.0, 2.0), stop)
+    assert segmenter.network.training, "the network is left as it was"
+
+
+@given(patch=st.tuples(*[st.integers(1, 256)] * 3), device=st.sampled_from(["cpu", "cuda", "mps"]))
+def test_windows_at_once_are_bounded_in_voxels(patch: Shape, device: str) -> None:
+    count = windows_at_once(torch.device(device), patch)
+    least = 2 if device == "cpu" else 1
+    assert count >= least
+    assert count == least or count * math.prod(patch) <= 2**20
+
+
+@settings(max_examples=10, deadline=None)
+@given(power=st.integers(-8, 8), offset=st.integers(-3000, 3000))
+def test_the_mask_ignores_scale_and_offset(power: int, offset: int) -> None:
+    """Whole numbers and powers of two: the intensities are exact in float32."""
+    image = np.round(body_in_air())
+    network = Voxelwise(1.0)
+    changed = ((image + offset) * 2.0**power).astype(np.float32)
+    first, second = predict(network, image), predict(network, changed)
+    assert first.probabilities is not None
+    assert second.probabilities is not None
+    # Sums of thousands round a little differently with an offset.
+    assert np.allclose(first.probabilities, second.probabilities, atol=1e-3)
 
 
 def test_weights_of_another_network_are_refused(model: Model) -> None:
@@ -104,7 +245,7 @@ def test_weights_of_another_network_are_refused(model: Model) -> None:
         {**model.weights, key: np.zeros((1, 2), np.float32)},
     ):
         with pytest.raises(ModelError, match="do not belong"):
-            Segmenter(replace(model, weights=weights), torch.device("cpu"))
+            Segmenter(replace(model, weights=weights), CPU)
 
 
 def test_a_network_that_cannot_be_built_is_refused(spec: ArchitectureSpec) -> None:
@@ -113,17 +254,23 @@ def test_a_network_that_cannot_be_built_is_refused(spec: ArchitectureSpec) -> No
             build_network(replace(spec, arguments=arguments))
 
 
-def test_no_float16_on_a_processor() -> None:
-    with autocast(torch.device("cpu")):
-        product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype in {torch.float32, torch.bfloat16}
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a graphics card here")
-def test_asking_for_a_missing_graphics_card_is_a_sentence() -> None:
-    with pytest.raises(ModelError, match="graphics card"):
-        choose_device("cuda")
-    assert choose_device("auto").type == "cpu"
+@pytest.mark.parametrize(
+    ("usable", "chosen"),
+    [({"cuda", "mps"}, "cuda"), ({"cuda"}, "cuda"), ({"mps"}, "mps"), (set(), "cpu")],
+)
+def test_auto_takes_the_graphics_card_that_is_here(
+    monkeypatch: pytest.MonkeyPatch, usable: set[str], chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in usable)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in usable)
+    assert choose_device("auto").type == chosen
+    for name in ("cuda", "mps", "abacus"):
+        if name in usable:
+            assert choose_device(name).type == name
+        else:
+            with pytest.raises(ModelError, match="graphics card"):
+                choose_device(name)
+    assert choose_device("cpu").type == "cpu"
 
 
 def test_the_same_file_predicts_the_same(model_file: Path, ball: Ball) -> None:

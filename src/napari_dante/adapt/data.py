@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dante.adapt.patches import Grid
-from napari_dante.model.inference import normalise_head, resample_image, working_shape
+from napari_dante.model.grids import normalise_head, resample_image, working_shape
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["to_grid"]

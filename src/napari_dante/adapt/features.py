@@ -13,7 +13,7 @@ from torch import nn
 
 from napari_dante.errors import TeachError
 from napari_dante.files import save_array
-from napari_dante.model.inference import autocast
+from napari_dante.model.precision import autocast
 
 __all__ = ["LIMIT", "FeatureBank"]
 

@@ -12,7 +12,7 @@ from torch import nn
 from napari_dante.adapt.patches import Grid
 from napari_dante.adapt.stopping import Look
 from napari_dante.evaluate.overlap import dice
-from napari_dante.model.inference import OVERLAP, slide
+from napari_dante.model.inference import slide
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["Monitor"]
@@ -50,7 +50,7 @@ class Monitor:
             return Look()
         training = network.training
         network.eval()
-        probabilities = slide(network, self._image, self._patch, OVERLAP, lambda: None)
+        probabilities = slide(network, self._image, self._patch)
         network.train(training)
         classes = torch.argmax(probabilities[0], dim=0).cpu().numpy()[self._trusted]
         by_slice = [

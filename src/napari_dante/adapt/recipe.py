@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 Augmentation = Literal["none", "mild", "strong"]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 NetworkChoice = Literal["auto", "UNet", "DynUNet", "SegResNet"]
 Dimensions = Literal["auto", "2", "3"]
 

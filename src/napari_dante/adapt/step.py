@@ -13,7 +13,7 @@ from torch import nn
 from napari_dante.adapt.loss import distance_to, trusted_dice_ce
 from napari_dante.adapt.patches import Patch
 from napari_dante.errors import TeachError
-from napari_dante.model.inference import autocast
+from napari_dante.model.precision import autocast
 
 __all__ = ["Feeder", "NotFinite", "Squeeze", "backward", "clip", "is_out_of_memory"]
 

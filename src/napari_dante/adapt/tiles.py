@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from monai.data.utils import dense_patch_slices
 from numpy.typing import NDArray
 
 from napari_dante.adapt.patches import Grid, Patch
-from napari_dante.model.inference import OVERLAP
+from napari_dante.model.inference import OVERLAP, window_box, window_steps
 
 __all__ = ["TileSampler", "tiles"]
 
@@ -62,12 +63,9 @@ def tiles(grid: Grid, patch: tuple[int, int, int]) -> list[Grid]:
     They have the size `patch`; a smaller case is padded as prediction pads it, dark and
     untrusted.
     """
-    padded = _padded(grid, patch)
+    padded = _padded(_body(grid, patch), patch)
     shape = padded.image.shape
-    steps = [
-        edge if size == edge else max(1, int(edge * (1 - OVERLAP)))
-        for size, edge in zip(shape, patch, strict=True)
-    ]
+    steps = window_steps(shape, patch, OVERLAP)
     return [
         Grid(
             np.ascontiguousarray(padded.image[window]),
@@ -77,6 +75,14 @@ def tiles(grid: Grid, patch: tuple[int, int, int]) -> list[Grid]:
         for window in dense_patch_slices(shape, patch, steps)
         if padded.trusted[window].any()
     ]
+
+
+def _body(grid: Grid, patch: tuple[int, int, int]) -> Grid:
+    """Return what prediction looks at, unless all that somebody vouches for is air."""
+    box = window_box(grid.image, patch)
+    if not grid.trusted[box].any():
+        return grid
+    return replace(grid, image=grid.image[box], labels=grid.labels[box], trusted=grid.trusted[box])
 
 
 def _padded(grid: Grid, patch: tuple[int, int, int]) -> Grid:

@@ -6,12 +6,14 @@ usage. With ``--json`` one JSON object, and nothing else, goes to standard outpu
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from napari_dante.cli.console import complain
 from napari_dante.cli.parser import build_parser
 from napari_dante.errors import DanteError
+from napari_dante.jobs.client import MPS_FALLBACK
 
 __all__ = ["main", "run"]
 
@@ -38,4 +40,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command given on the command line, and exit."""
+    os.environ.setdefault(*MPS_FALLBACK)
     sys.exit(run(sys.argv[1:]))

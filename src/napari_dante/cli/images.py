@@ -17,6 +17,7 @@ from napari_dante.volume import (
     NAMES_THE_PATIENT,
     LabelMap,
     Volume,
+    check_nifti_name,
     describe,
     holds_labels,
     match_grid,
@@ -84,24 +85,39 @@ def _convert_labels(options: Namespace, ending: str) -> None:
 
 def predict(options: Namespace) -> None:
     """Segment an image."""
-    from napari_dante.model.segmenter import Segmenter, window_count
+    from napari_dante.model.segmenter import Segmenter
 
+    _check_targets(options)
     volume = open_volume(options.image, options.series)
     segmenter = Segmenter.from_file(Library().resolve(options.model), options.device)
-    total = window_count(volume.array.shape, volume.geometry.spacing, segmenter.spec)
-    done = 0
 
-    def on_window() -> None:
-        nonlocal done
-        done += 1
+    def on_window(done: int, total: int) -> None:
         progress(f"window {done} of {total}", last=done == total)
 
-    mask = segmenter.predict(volume.array, volume.geometry.spacing, on_window)
+    found = segmenter.analyse(
+        volume.array,
+        volume.geometry.spacing,
+        on_window,
+        entropy=options.uncertainty is not None,
+        probabilities=options.probabilities is not None,
+    )
     labels = dict(enumerate(segmenter.spec.labels, start=1))
-    write_nifti(options.out, mask, volume.geometry, labels)
+    if found.entropy is not None:
+        write_nifti(options.uncertainty, found.entropy, volume.geometry)
+    if found.probabilities is not None:
+        write_nifti(options.probabilities, found.probabilities, volume.geometry)
+    write_nifti(options.out, found.classes, volume.geometry, labels)
     if options.json:
-        volumes = _millilitres(LabelMap(mask, volume.geometry, labels))
+        volumes = _millilitres(LabelMap(found.classes, volume.geometry, labels))
         emit_json({"shape": list(volume.geometry.stored_shape), "millilitres": volumes})
+
+
+def _check_targets(options: Namespace) -> None:
+    """Refuse before the prediction what could not be written after it."""
+    targets = [options.out, options.uncertainty, options.probabilities]
+    named = [check_nifti_name(path).resolve() for path in targets if path is not None]
+    if len(set(named)) < len(named):
+        raise VolumeError("Two results cannot go into one file; choose another name.")
 
 
 def _millilitres(labels: LabelMap) -> dict[str, float]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from napari_dante.adapt.recipe import RECIPES
+from napari_dante.adapt.recipe import RECIPES, Device
 
 __all__ = ["CaseOption", "build_parser", "parse_new_label", "parse_slices"]
 
@@ -142,7 +142,7 @@ def _add_image(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", choices=get_args(Device), default="auto")
 
 
 def _add_images(commands: Any) -> None:  # noqa: ANN401
@@ -173,6 +173,18 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
     _add_image(predict)
     predict.add_argument("--model", required=True, help="file, or name in the library")
     predict.add_argument("--out", type=Path, required=True, help="label map, .nii or .nii.gz")
+    predict.add_argument(
+        "--uncertainty",
+        type=Path,
+        metavar="FILE",
+        help="also write how unsure the model is of each voxel, from 0 (sure) to 1 (undecided)",
+    )
+    predict.add_argument(
+        "--probabilities",
+        type=Path,
+        metavar="FILE",
+        help="also write the probability of each structure, 4D, the background first",
+    )
     _add_device(predict)
     _add_json(predict)
 

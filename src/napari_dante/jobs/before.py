@@ -52,12 +52,15 @@ def look_before(job: JobFolder, device: torch.device) -> Before:
     if digest is None:
         return Before(None, None, np.zeros(case.image.shape, np.uint8), 0.0)
     base = read_model(job.base)
-    windows: list[None] = []
+    windows = 1
+
+    def count(done: int, total: int) -> None:
+        nonlocal windows
+        windows = total
+
     begin = time.monotonic()
-    mask = Segmenter(base, device).predict(
-        np.asarray(case.image), case.spacing, lambda: windows.append(None)
-    )
-    return Before(base, digest, mask, (time.monotonic() - begin) / max(1, len(windows)))
+    mask = Segmenter(base, device).predict(np.asarray(case.image), case.spacing, count)
+    return Before(base, digest, mask, (time.monotonic() - begin) / windows)
 
 
 def class_dice(

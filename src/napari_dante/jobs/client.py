@@ -21,6 +21,10 @@ __all__ = ["Worker"]
 
 _log = logging.getLogger("napari_dante")
 
+MPS_FALLBACK = ("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+"""Lets torch compute on the processor what Apple's graphics cannot; it looks for it only
+while it is imported."""
+
 
 class Worker:
     """One background process that holds torch, kept warm between requests.
@@ -74,7 +78,8 @@ class Worker:
             return
         if self._process is not None:
             _close_pipes(self._process)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
+        threads = str(self._threads)
+        environment = dict([MPS_FALLBACK]) | os.environ | {"OMP_NUM_THREADS": threads}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "napari_dante.jobs.worker"],
             stdin=subprocess.PIPE,

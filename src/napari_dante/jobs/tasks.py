@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,8 +21,8 @@ from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
 from napari_dante.jobs.run import guarded, run_job
 from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne
 from napari_dante.model.file import read_model, write_model
-from napari_dante.model.inference import cpu_has_fast_bf16
-from napari_dante.model.segmenter import Segmenter, choose_device, window_count
+from napari_dante.model.precision import precision
+from napari_dante.model.segmenter import Segmenter, choose_device
 
 __all__ = ["answer", "ready"]
 
@@ -33,9 +32,9 @@ Poll = Callable[[bool], Word | None]
 def ready() -> Ready:
     """Return what this process computes with."""
     device = choose_device("auto")
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_fast_bf16()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    return Ready(name, "bfloat16" if fast else "float32", torch.get_num_threads())
+    name = torch.cuda.get_device_name() if device.type == "cuda" else device.type.upper()
+    number = str(precision(device)).removeprefix("torch.")
+    return Ready(name, number, torch.get_num_threads())
 
 
 def answer(request: Request, poll: Poll, tell: Callable[[Event], None]) -> Iterator[Event]:
@@ -66,16 +65,16 @@ def _predict(request: Predict, poll: Poll, tell: Callable[[Event], None]) -> Ite
     folder = Path(request.folder)
     image: NDArray[Any] = np.load(folder / "image.npy", allow_pickle=False)
     segmenter = Segmenter.from_file(Path(request.model), request.device)
-    total = window_count(image.shape, request.spacing, segmenter.spec)
-    done = itertools.count(1)
 
-    def on_window() -> None:
+    def on_window(done: int, total: int) -> None:
         if poll(False) == "cancel":
             raise Cancelled("The prediction was cancelled.")
-        tell(Progress(next(done), total))
+        tell(Progress(done, total))
 
-    mask = segmenter.predict(image, request.spacing, on_window)
-    save_array(folder / "mask.npy", mask)
+    found = segmenter.analyse(image, request.spacing, on_window, entropy=request.entropy)
+    if found.entropy is not None:
+        save_array(folder / "entropy.npy", found.entropy)
+    save_array(folder / "mask.npy", found.classes)
     yield Finished("mask.npy", time.monotonic() - begin)
 
 

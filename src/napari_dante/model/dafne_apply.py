@@ -1,8 +1,6 @@
 """What a Dafne client calls: a volume in any axis order in, one mask for each label out.
 
-The text of these functions, after that of :mod:`napari_dante.model.inference`, is the body
-of the ``apply`` function in the ``.model`` files that we write. So they need nothing of
-ours but ``predict_probabilities``, and only numpy besides.
+Its text is part of a generated Dafne ``apply`` function; see :mod:`.dafne_source`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_dante.model.inference import predict_probabilities
+from napari_dante.model.inference import predict_volume
 
 __all__ = ["display_order", "segment"]
 
@@ -77,14 +75,14 @@ def segment(
     flips = tuple(slice(None, None, -1 if flipped else 1) for _, flipped in order)
     voxel = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     network.eval()
-    probabilities = predict_probabilities(
+    prediction = predict_volume(
         network,
         np.ascontiguousarray(image.transpose(axes)[flips]),
         [voxel[axis] for axis in axes],
         target_spacing=spacing,
         patch=patch,
     )
-    channels = probabilities.argmax(axis=0)[flips].transpose(np.argsort(axes))
+    channels = prediction.classes[flips].transpose(np.argsort(axes))
     return {
         name: np.ascontiguousarray(channels == number).astype(np.uint8)
         for number, name in enumerate(labels, start=1)

@@ -2,22 +2,27 @@
 
 dafne-dl executes each text with almost no globals and takes the first callable that it
 defines. So each is one top-level function with everything inside. The prediction is not
-written twice: the text *is* that of :mod:`napari_dante.model.inference` and
-:mod:`napari_dante.model.dafne_apply`.
+written twice: the text *is* that of the modules in :data:`PARTS`, one after the other and
+without what they import from each other. So they need nothing but torch, MONAI, numpy and
+scipy, and no name may mean two things among them.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 from textwrap import indent
+from types import ModuleType
 
 from napari_dante.errors import ModelError
-from napari_dante.model import inference, slices
-from napari_dante.model.dafne_apply import display_order, segment
+from napari_dante.model import dafne_apply, grids, inference, precision, slices
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["apply_source", "init_source"]
+
+PARTS = (precision, grids, inference, dafne_apply)
+"""The modules that predict; each uses only what those before it define."""
 
 _REWRITTEN = ("from dl", "import dl")
 
@@ -57,7 +62,6 @@ def apply_source(spec: ArchitectureSpec) -> str:
     """Return the text of a function (model object, data) that segments a volume.
 
     ``data`` and the result are those of :func:`napari_dante.model.dafne_apply.segment`.
-    The text needs torch, MONAI, numpy and scipy.
 
     Raises
     ------
@@ -65,10 +69,7 @@ def apply_source(spec: ArchitectureSpec) -> str:
         If dafne-dl would change the text on loading.
     """
     parts = [
-        inspect.getsource(inference),
-        "from collections.abc import Mapping\nfrom typing import Any\n",
-        inspect.getsource(display_order),
-        inspect.getsource(segment),
+        *(_alone(module) for module in PARTS),
         "return segment(\n"
         "    model_object.model,\n"
         "    data,\n"
@@ -78,6 +79,18 @@ def apply_source(spec: ArchitectureSpec) -> str:
         ")\n",
     ]
     return _safe("def napari_dante_apply(model_object, data):\n" + indent("\n".join(parts), "    "))
+
+
+def _alone(module: ModuleType) -> str:
+    """Return the text of `module` without what it imports from ours."""
+    text = inspect.getsource(module)
+    ours = [
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("napari_dante.")
+    ]
+    lines = enumerate(text.splitlines(), start=1)
+    return "\n".join(line for number, line in lines if not any(number in part for part in ours))
 
 
 def _safe(text: str) -> str:

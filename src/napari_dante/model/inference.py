@@ -1,122 +1,104 @@
-"""Prediction itself: scale, resample, slide a window, resample the probabilities back.
+"""Prediction itself: slide a window over the network's grid, and resample what it says.
 
-This module is the one implementation. The segmenter imports it, and its text is what a
-generated Dafne ``apply`` function carries, so it needs nothing but torch, MONAI, numpy
-and scipy, and imports nothing of ours.
+This is the one implementation. The segmenter imports it, and its text is part of a
+generated Dafne ``apply`` function; see :mod:`.dafne_source`.
 """
 
-import contextlib
+import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
-from scipy.ndimage import gaussian_filter
+
+from napari_dante.model.grids import (
+    body_box,
+    normalise_head,
+    resample_image,
+    resampled_slabs,
+    working_shape,
+)
+from napari_dante.model.precision import autocast
 
 OVERLAP = 0.25
+"""Least fraction by which neighbouring windows overlap."""
+
+SIGMA = 1 / 3
+"""Width of the Gaussian that blends windows, in windows. MONAI's 1/8 all but throws away
+what a window says outside its middle, and that is right more often than not."""
+
+CERTAIN = 0.9
+"""Background probability that cannot be outvoted: where every voxel that an interpolation
+looks at has more, the mask is background (two thirds would do)."""
 
 
-def normalise_head(image: np.ndarray) -> np.ndarray:
-    """Scale intensities by the bright part of the image.
+class Prediction(NamedTuple):
+    """What a network says about a volume, on the volume's own grid.
 
-    Voxels above the mean stand for the body, once the brightest 0.1 % of all are clipped;
-    the image is clipped at the body's 99.5th percentile and brought to zero mean and unit
-    deviation over it. The result does not change when the scanner's scale and offset do.
-
-    Parameters
+    Attributes
     ----------
-    image
-        Any shape; non-finite voxels count as the minimum.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32, same shape; all zeros for a constant image.
+    classes
+        (z, y, x) uint8, the number of the most probable class.
+    entropy
+        (z, y, x) float32, Shannon entropy of the probabilities divided by the logarithm
+        of the number of classes: 0 is sure, 1 undecided. None unless asked for.
+    probabilities
+        (class, z, y, x) float32 that sums to one over the classes. None unless asked for.
     """
-    values = np.array(image, dtype=np.float32, order="C")
-    finite = np.isfinite(values)
-    if not finite.all():
-        values[~finite] = values[finite].min() if finite.any() else 0.0
-    np.minimum(values, np.percentile(values, 99.9), out=values)
-    body = values[values > values.mean(dtype=np.float64)]
-    if body.size == 0:
-        return np.zeros_like(values)
-    top = np.percentile(body, 99.5)
-    np.minimum(values, top, out=values)
-    body = np.minimum(body, top)
-    deviation = float(body.std(dtype=np.float64))
-    return (values - float(body.mean(dtype=np.float64))) / (deviation or 1.0)
+
+    classes: np.ndarray
+    entropy: np.ndarray | None
+    probabilities: np.ndarray | None
 
 
-def resampled_shape(
-    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
-) -> tuple[int, ...]:
-    """Return the shape that covers the same field of view at the `target` spacing."""
-    return tuple(
-        max(1, round(size * old / new))
-        for size, old, new in zip(shape, spacing, target, strict=True)
-    )
+def window_box(scaled: np.ndarray, patch: Sequence[int]) -> tuple[slice, ...]:
+    """Return the part of a volume that windows are laid over.
 
-
-def working_shape(
-    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float], patch: Sequence[int]
-) -> tuple[int, ...]:
-    """Return the shape on the network's own grid, which is never resampled across slices.
-
-    A patch of one voxel along an axis belongs to a two-dimensional network.
+    That is the :func:`body_box`, grown to one window where it is smaller and there is room.
     """
-    scaled = resampled_shape(shape, spacing, target)
-    return tuple(
-        size if edge == 1 else new for size, new, edge in zip(shape, scaled, patch, strict=True)
-    )
+    box = []
+    for part, edge, size in zip(body_box(scaled), patch, scaled.shape, strict=True):
+        missing = max(0, edge - (part.stop - part.start))
+        start = max(0, min(part.start - missing // 2, size - edge))
+        box.append(slice(start, max(part.stop, min(size, start + edge))))
+    return tuple(box)
 
 
-def resample_image(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Resample to `shape` over the same field of view: blur where it shrinks, trilinear.
+def window_steps(shape: Sequence[int], patch: Sequence[int], overlap: float) -> tuple[int, ...]:
+    """Return the distance of neighbouring windows on each axis.
 
-    Parameters
-    ----------
-    image
-        (z, y, x) float32.
-    shape
-        Wanted (z, y, x).
+    No more windows than the least `overlap` takes, spread evenly over the volume: the last
+    one would else lie almost on the one before it. An axis with one window has its edge.
     """
-    if tuple(shape) == image.shape:
-        return image
-    factors = [old / new for old, new in zip(image.shape, shape, strict=True)]
-    smooth = gaussian_filter(image, [max(0.0, (factor - 1) / 2) for factor in factors])
-    tensor = torch.from_numpy(smooth)[None, None]
-    return torch.nn.functional.interpolate(tensor, size=tuple(shape), mode="trilinear")[
-        0, 0
-    ].numpy()
+    steps = []
+    for size, edge in zip(shape, patch, strict=True):
+        count = max(0, math.ceil((size - edge) / max(1, int(edge * (1 - overlap)))))
+        steps.append(math.ceil((size - edge) / count) if count else edge)
+    return tuple(steps)
 
 
-def cpu_has_fast_bf16() -> bool:
-    """Tell whether bfloat16 convolutions run in hardware on this processor."""
-    with contextlib.suppress(AttributeError, RuntimeError):
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
+def windows_at_once(device: torch.device, patch: Sequence[int]) -> int:
+    """Return how many windows go through the network together.
 
-
-def autocast(device: torch.device) -> torch.autocast:
-    """Return bfloat16 where the hardware has it, else full precision.
-
-    float16 would need loss scaling on a GPU and is a hundred times slower on a CPU.
+    One alone takes torch off its fast float32 convolution on a CPU with one thread, and
+    more than two bring nothing there unless they are small. A graphics card is only busy
+    with about a million voxels.
     """
-    if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
-    enabled = device.type == "cpu" and cpu_has_fast_bf16()
-    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+    voxels = 2**19 if device.type == "cpu" else 2**20
+    return max(2 if device.type == "cpu" else 1, voxels // math.prod(patch))
 
 
 def slide(
     network: torch.nn.Module,
     scaled: np.ndarray,
     patch: Sequence[int],
-    overlap: float,
-    on_window: Callable[[], None],
+    overlap: float = OVERLAP,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
 ) -> torch.Tensor:
     """Return class probabilities (1, class, z, y, x) on the network's own grid.
+
+    Only the :func:`window_box` is looked at; outside of it all is background.
 
     Parameters
     ----------
@@ -127,49 +109,65 @@ def slide(
     patch
         Window in voxels (z, y, x).
     overlap
-        Fraction by which neighbouring windows overlap; blended with a Gaussian.
+        Least fraction by which neighbouring windows overlap; blended with a Gaussian.
     on_window
-        Called after each window, for progress; what it raises ends the prediction.
+        Called after each window with the number of windows done and of all, for progress;
+        what it raises ends the prediction.
     """
     device = next(network.parameters()).device
+    box = window_box(scaled, patch)
+    inside = torch.from_numpy(np.ascontiguousarray(scaled[box]))[None, None].to(device)
+    steps = window_steps(inside.shape[2:], patch, overlap)
+    total = math.prod(
+        max(0, math.ceil((size - edge) / step)) + 1
+        for size, edge, step in zip(inside.shape[2:], patch, steps, strict=True)
+    )
+    done = 0
 
-    def predictor(window: torch.Tensor) -> torch.Tensor:
-        with autocast(device):
-            logits = network(window)
-        for _ in window:
-            on_window()
+    def predictor(windows: torch.Tensor) -> torch.Tensor:
+        nonlocal done
+        with autocast(device, float16=True):
+            logits = network(windows)
+        for _ in windows:
+            done += 1
+            on_window(done, total)
         return torch.softmax(logits.float(), dim=1)
 
     with torch.inference_mode():
-        probabilities: torch.Tensor = sliding_window_inference(
-            torch.from_numpy(np.ascontiguousarray(scaled))[None, None].to(device),
+        found: torch.Tensor = sliding_window_inference(
+            inside,
             roi_size=tuple(patch),
-            # One window at a time takes torch off its fast float32 convolution on a CPU.
-            sw_batch_size=(2 if device.type == "cpu" else 4) * (8 if 1 in patch else 1),
+            sw_batch_size=windows_at_once(device, patch),
             predictor=predictor,
-            overlap=overlap,
+            # MONAI makes whole voxels of it again; the half keeps rounding errors out.
+            overlap=[max(0.0, 1 - (s + 0.5) / e) for s, e in zip(steps, patch, strict=True)],
             mode="gaussian",
+            sigma_scale=SIGMA,
             padding_mode="constant",
             cval=float(scaled.min()),
         )
+        probabilities = found.new_zeros((1, found.shape[1], *scaled.shape))
+        probabilities[:, 0] = 1
+        probabilities[(slice(None), slice(None), *box)] = found
     return probabilities
 
 
-def predict_probabilities(
+def predict_volume(
     network: torch.nn.Module,
     image: np.ndarray,
     spacing: Sequence[float],
     *,
     target_spacing: Sequence[float],
     patch: Sequence[int],
-    overlap: float = OVERLAP,
-    on_window: Callable[[], None] = lambda: None,
-) -> np.ndarray:
-    """Return the class probabilities of a whole volume on its own grid.
+    entropy: bool = False,
+    probabilities: bool = False,
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> Prediction:
+    """Return what a network says about a whole volume.
 
     Parameters
     ----------
-    network, patch, overlap, on_window
+    network, patch, on_window
         See :func:`slide`.
     image
         (z, y, x), any numeric type, in display order.
@@ -177,19 +175,35 @@ def predict_probabilities(
         Voxel size of `image` in mm, (z, y, x).
     target_spacing
         The network's voxel size in mm, (z, y, x).
-
-    Returns
-    -------
-    numpy.ndarray
-        (class, z, y, x) float32 that sums to one over the classes.
+    entropy, probabilities
+        What to return besides the classes.
     """
     scaled = resample_image(
         normalise_head(image), working_shape(image.shape, spacing, target_spacing, patch)
     )
-    probabilities = slide(network, scaled, patch, overlap, on_window)
-    if tuple(probabilities.shape[2:]) != image.shape:
-        with torch.inference_mode():
-            probabilities = torch.nn.functional.interpolate(
-                probabilities, size=image.shape, mode="trilinear"
-            )
-    return probabilities[0].float().cpu().numpy()
+    coarse = slide(network, scaled, patch, on_window=on_window)[0]
+    classes = np.zeros(image.shape, np.uint8)
+    unsure = np.zeros(image.shape, np.float32) if entropy else None
+    whole = None
+    if probabilities:
+        whole = np.zeros((len(coarse), *image.shape), np.float32)
+        whole[0] = 1
+    below = 1.0 if entropy or probabilities else CERTAIN
+    with torch.inference_mode():
+        for where, slab in resampled_slabs(coarse, image.shape, below):
+            classes[where] = slab.max(dim=0).indices.cpu().numpy()
+            if unsure is None and whole is None:
+                continue
+            share = slab.clamp(min=0)
+            share /= share.sum(dim=0)
+            if unsure is not None:
+                unsure[where] = normalised_entropy(share).cpu().numpy()
+            if whole is not None:
+                whole[(slice(None), *where)] = share.cpu().numpy()
+    return Prediction(classes, unsure, whole)
+
+
+def normalised_entropy(probabilities: torch.Tensor) -> torch.Tensor:
+    """Return the Shannon entropy over the first axis, between 0 and 1 (Shannon 1948)."""
+    entropy: torch.Tensor = torch.special.entr(probabilities).sum(dim=0)
+    return (entropy / math.log(len(probabilities))).clamp(0, 1)

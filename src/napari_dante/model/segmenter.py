@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,38 +12,32 @@ from numpy.typing import NDArray
 
 from napari_dante.errors import ModelError
 from napari_dante.model.file import Model, read_model
-from napari_dante.model.inference import OVERLAP, predict_probabilities, working_shape
+from napari_dante.model.inference import Prediction, predict_volume
 from napari_dante.model.network import build_network, load_weights
-from napari_dante.model.spec import ArchitectureSpec
 
-__all__ = ["Segmenter", "choose_device", "window_count"]
+__all__ = ["Segmenter", "choose_device"]
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device for ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """Return the device for ``"cpu"``, ``"cuda"``, ``"mps"`` (Apple's) or ``"auto"``.
+
+    ``"auto"`` takes a graphics card where there is one.
 
     Raises
     ------
     ModelError
-        If a GPU is asked for and there is none.
+        If a graphics card is asked for and there is none of this kind.
     """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ModelError("There is no usable graphics card here; choose 'cpu' or 'auto'.")
+    here = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = next(name for name, usable in here.items() if usable)
+    if not here.get(wanted):
+        raise ModelError("There is no usable graphics card here; choose 'cpu' or 'auto'.")
     return torch.device(wanted)
-
-
-def window_count(shape: tuple[int, ...], spacing: tuple[float, ...], spec: ArchitectureSpec) -> int:
-    """Return how many windows a whole volume takes."""
-    scaled = working_shape(shape, spacing, spec.spacing, spec.patch)
-    counts = (
-        max(1, math.ceil((size - edge) / max(1, int(edge * (1 - OVERLAP)))) + 1)
-        if size > edge
-        else 1
-        for size, edge in zip(scaled, spec.patch, strict=True)
-    )
-    return math.prod(counts)
 
 
 class Segmenter:
@@ -81,22 +74,40 @@ class Segmenter:
         """Read a model file and make it ready."""
         return cls(read_model(path), choose_device(device))
 
-    def probabilities(
+    def analyse(
         self,
         image: NDArray[Any],
         spacing: tuple[float, float, float],
-        on_window: Callable[[], None] = lambda: None,
-    ) -> NDArray[np.float32]:
-        """Return (class, z, y, x) probabilities of a volume (z, y, x) on its own grid."""
+        on_window: Callable[[int, int], None] = lambda done, total: None,
+        *,
+        entropy: bool = False,
+        probabilities: bool = False,
+    ) -> Prediction:
+        """Return the class of each voxel and, when asked, how sure the network is of it.
+
+        Parameters
+        ----------
+        image
+            (z, y, x) in display order, any numeric type.
+        spacing
+            mm per voxel (z, y, x).
+        on_window
+            Called after each window with how many are done, and of how many; what it
+            raises ends the prediction.
+        entropy, probabilities
+            What to return besides the classes, all on the grid of `image`.
+        """
         was_training = self.network.training
         self.network.eval()
         try:
-            return predict_probabilities(
+            return predict_volume(
                 self.network,
                 image,
                 spacing,
                 target_spacing=self.spec.spacing,
                 patch=self.spec.patch,
+                entropy=entropy,
+                probabilities=probabilities,
                 on_window=on_window,
             )
         finally:
@@ -106,18 +117,10 @@ class Segmenter:
         self,
         image: NDArray[Any],
         spacing: tuple[float, float, float],
-        on_window: Callable[[], None] = lambda: None,
+        on_window: Callable[[int, int], None] = lambda done, total: None,
     ) -> NDArray[np.uint8]:
         """Return the class number of each voxel (z, y, x), 0 for the background.
 
-        Parameters
-        ----------
-        image
-            (z, y, x) in display order, any numeric type.
-        spacing
-            mm per voxel (z, y, x).
-        on_window
-            Called after each window; what it raises ends the prediction.
+        The parameters are those of :meth:`analyse`.
         """
-        classes = self.probabilities(image, spacing, on_window).argmax(axis=0)
-        return np.asarray(classes, np.uint8)
+        return self.analyse(image, spacing, on_window).classes

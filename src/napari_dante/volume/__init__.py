@@ -10,7 +10,12 @@ from napari_dante.volume.dicom import DicomScan, Refusal, SeriesInfo, read_dicom
 from napari_dante.volume.dicom_seg import NAMES_THE_PATIENT, write_dicom_seg
 from napari_dante.volume.geometry import GRID_TOLERANCE_MM, Geometry
 from napari_dante.volume.label_files import LABEL_FILES, read_label_file, write_label_file
-from napari_dante.volume.nifti import read_nifti, read_nifti_labels, write_nifti
+from napari_dante.volume.nifti import (
+    check_nifti_name,
+    read_nifti,
+    read_nifti_labels,
+    write_nifti,
+)
 from napari_dante.volume.open import (
     Description,
     VolumeInfo,
@@ -42,6 +47,7 @@ __all__ = [
     "SeriesInfo",
     "Volume",
     "VolumeInfo",
+    "check_nifti_name",
     "default_label",
     "describe",
     "holds_labels",

@@ -25,7 +25,7 @@ from napari_dante.volume.volume import (
     smallest_label_type,
 )
 
-__all__ = ["read_nifti", "read_nifti_labels", "write_nifti"]
+__all__ = ["check_nifti_name", "read_nifti", "read_nifti_labels", "write_nifti"]
 
 _LABEL_INTENT = "label"
 
@@ -106,7 +106,8 @@ def write_nifti(
     path
         Ends in ``.nii`` or ``.nii.gz``.
     display_array
-        Values in display order (z, y, x).
+        Values in display order (z, y, x), or several volumes (volume, z, y, x), which
+        become the fourth axis of the file.
     geometry
         The grid of the image that was read.
     labels
@@ -117,10 +118,8 @@ def write_nifti(
     VolumeError
         Another file ending, values a NIfTI file cannot hold, or the disk refuses.
     """
-    target = Path(path)
-    if not target.name.endswith((".nii", ".nii.gz")):
-        raise VolumeError("Choose a file name that ends in .nii or .nii.gz.")
-    stored = geometry.to_stored(display_array)
+    target = check_nifti_name(path)
+    stored = _to_stored(display_array, geometry)
     stored = _as_image(stored) if labels is None else _as_labels(stored)
     try:
         image = stored_image(stored, geometry)
@@ -140,6 +139,25 @@ def _why_whole(stored: Stored) -> str:
     if stored.header.packed:
         return "is packed (gzip)"
     return "is rescaled" if stored.is_scaled else "is in the byte order of another machine"
+
+
+def check_nifti_name(path: str | Path) -> Path:
+    """Return `path` if `write_nifti` can write it.
+
+    Raises
+    ------
+    VolumeError
+        Another file ending.
+    """
+    if not Path(path).name.endswith((".nii", ".nii.gz")):
+        raise VolumeError("Choose a file name that ends in .nii or .nii.gz.")
+    return Path(path)
+
+
+def _to_stored(display_array: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    if display_array.ndim == 4:
+        return np.stack([geometry.to_stored(volume) for volume in display_array], axis=-1)
+    return geometry.to_stored(display_array)
 
 
 def _scaled(stored: Stored) -> NDArray[Any]:

@@ -9,7 +9,7 @@ head of 1 mm are the maps of the 2 mm head, resampled linearly like its image.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from unittest import mock
@@ -65,9 +65,10 @@ def full_precision() -> Iterator[None]:
         yield
 
 
-def variants(segmenter: Segmenter, of: Head) -> dict[str, Callable[[], Mask]]:
-    """Return by name what makes a mask of a head."""
-    image, _, spacing = of
+def variants(
+    segmenter: Segmenter, image: NDArray[np.float32], spacing: tuple[float, float, float]
+) -> dict[str, Callable[[], Mask]]:
+    """Return by name what makes a mask of an image."""
 
     def ours_full() -> Mask:
         with full_precision():
@@ -80,22 +81,25 @@ def variants(segmenter: Segmenter, of: Head) -> dict[str, Callable[[], Mask]]:
     }
 
 
-def peak_memory(case: str, name: str) -> int:
-    """Return the memory of a process that holds the head and makes one mask of it."""
+def peak_memory(image: NDArray[np.float32], spacing: tuple[float, float, float], name: str) -> int:
+    """Return the memory of a process that makes one mask and does nothing else, in bytes."""
     torch.set_num_threads(1)
-    variants(Segmenter.from_file(model_path(), "cpu"), CASES[case]())[name]()
+    variants(Segmenter.from_file(model_path(), "cpu"), image, spacing)[name]()
     return memory()[1]
 
 
-def _measure(case: str, of: Head, count: int) -> dict[str, dict[str, float]]:
-    ways = variants(Segmenter.from_file(model_path(), "cpu"), of)
+def _measure(of: Head, count: int, weighed: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return figures by variant; the memory of `weighed` only, each a process of its own."""
+    image, truth, spacing = of
+    ways = variants(Segmenter.from_file(model_path(), "cpu"), image, spacing)
     masks: dict[str, Mask] = {}
 
     def keep(name: str) -> None:
         masks[name] = ways[name]()
 
     seconds = in_turn({name: partial(keep, name) for name in ways}, count)
-    score = {name: mean_dice(mask, of[1]) for name, mask in masks.items()}
+    score = {name: mean_dice(mask, truth) for name, mask in masks.items()}
+    peaks = {name: {"peak MB": fresh(peak_memory, image, spacing, name) / 1e6} for name in weighed}
     return {
         name: {
             "rounds": count,
@@ -103,7 +107,7 @@ def _measure(case: str, of: Head, count: int) -> dict[str, dict[str, float]]:
             "seconds / plain": ratio(seconds[name], seconds[PLAIN]),
             "dice": score[name],
             "dice - plain": score[name] - score[PLAIN],
-            "peak MB": fresh(peak_memory, case, name) / 1e6,
+            **peaks.get(name, {}),
         }
         for name in ways
     }
@@ -122,7 +126,7 @@ def run(quick: bool) -> Result:
             continue
         # The larger heads are there for their Dice and memory, which no repeat changes.
         count = 3 if quick and case != AVERAGE else rounds(quick)
-        data[case] = _measure(case, of, count)
+        data[case] = _measure(of, count, [OURS] if quick else [PLAIN, FULL, OURS])
         rows += [Row(case, name, _text(figures)) for name, figures in data[case].items()]
     return Result(dict(data), rows)
 
@@ -130,5 +134,6 @@ def run(quick: bool) -> Result:
 def _text(figures: dict[str, float]) -> str:
     return (
         f"time {figures['seconds / plain']:.2f}x plain; Dice {figures['dice']:.3f} "
-        f"({figures['dice - plain']:+.4f}); peak {figures['peak MB']:.0f} MB"
+        f"({figures['dice - plain']:+.4f})"
+        + (f"; peak {figures['peak MB']:.0f} MB" if "peak MB" in figures else "")
     )

@@ -203,7 +203,7 @@ class EncoderLoRA(LowRank):
     """
 
     method: ClassVar[str] = "lora-decoder"
-    title: ClassVar[str] = "LoRA in the encoder, whole decoder"
+    title: ClassVar[str] = "LoRA and whole decoder"
 
     train_norms: bool = True
     training: Training = field(default_factory=Training)

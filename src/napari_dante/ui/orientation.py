@@ -44,8 +44,8 @@ class Orientation:
         self.take()
 
     def take(self) -> None:
-        """Follow the view from now on."""
-        if self._taken:
+        """Follow the view from now on, unless another panel does."""
+        if self._taken or _NAME.format("view") in self._viewer.canvas.overlays:
             return
         self._taken = True
         viewer = self._viewer

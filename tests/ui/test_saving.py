@@ -26,6 +26,7 @@ from napari_dante.volume import (
 from tests.ui.conftest import SECONDS, Ball
 from tests.volume.dicom_series import write_series
 from tests.volume.grids import rotation, straight_affine
+from tests.volume.segmentations import places, told_by_pydicom
 
 pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore:System theme detection")]
 
@@ -110,8 +111,6 @@ class TestSegmentation:
         self, viewer: Viewer, study: Path, tmp_path: Path, told: list[str]
     ) -> None:
         pytest.importorskip("highdicom")
-        from tests.volume.test_dicom_seg import places, told_by_pydicom
-
         viewer.open(study, plugin=PLUGIN)
         viewer._new_labels()
         layer = viewer.layers[-1]

@@ -324,6 +324,23 @@ def test_closing_the_panel_gives_the_mouse_back(
     assert image.contrast_limits == limits
 
 
+def test_two_panels_on_one_viewer_do_not_add_up(viewer: Viewer, hand: Hand) -> None:
+    first, second = Orientation(viewer), Orientation(viewer)
+    mouse = Mouse(viewer)
+    mouse.take()
+    step = viewer.dims.current_step[0]
+    hand.wheel(-1)
+    assert viewer.dims.current_step[0] == step + 1
+    mouse.release()
+    hand.wheel(-1)
+    assert viewer.dims.current_step[0] == step + 2
+    second.release()
+    viewer.dims.order = (1, 0, 2)
+    assert letters(viewer)["top"] == "S"
+    first.release()
+    assert letters(viewer) == {}
+
+
 def test_a_viewer_without_the_panel_is_as_napari_made_it(viewer: Viewer) -> None:
     assert names(viewer.mouse_wheel_callbacks) == ["dims_scroll", "layers_scroll"]
     assert names(viewer.mouse_drag_callbacks) == ["drag_to_zoom"]

@@ -21,7 +21,7 @@ from napari_dante.volume import read_dicom, scan_dicom, write_dicom_seg, write_n
 from tests.volume.dicom_series import RAS_TO_LPS
 from tests.volume.grids import oblique_affines, rotation, straight_affine
 from tests.volume.mosaic import csa, mosaic_dataset, write_mosaic
-from tests.volume.test_dicom_seg import check, drawn, label_map
+from tests.volume.segmentations import check, drawn, label_map
 
 AXIAL = straight_affine("LPS")
 OBLIQUE = rotation(12, -7, 20) @ straight_affine("LIP")

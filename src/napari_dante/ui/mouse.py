@@ -56,11 +56,11 @@ class Mouse:
         self._taken = False
 
     def take(self) -> None:
-        """Take over the wheel and the right button."""
-        if self._taken:
+        """Take over the wheel and the right button, unless another panel did."""
+        wheel = self._viewer.mouse_wheel_callbacks
+        if any(isinstance(getattr(one, "__self__", None), Mouse) for one in wheel):
             return
         self._taken = True
-        wheel = self._viewer.mouse_wheel_callbacks
         # It scrolls with Ctrl, which zooms now.
         self._scroll_of_napari = [
             (number, one)

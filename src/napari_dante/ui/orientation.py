@@ -44,16 +44,16 @@ class Orientation:
         self.take()
 
     def take(self) -> None:
-        """Follow the view from now on."""
-        if self._taken:
+        """Follow the view from now on, unless another panel does."""
+        if self._taken or _NAME.format("view") in self._viewer.canvas.overlays:
             return
         self._taken = True
         viewer = self._viewer
         self._before = viewer.scene.camera.orientation2d
         for place, position in _PLACES.items():
-            viewer.canvas.overlays[_NAME.format(place)] = TextOverlay(
-                position=position, font_size=_POINTS, box=False
-            )
+            # Its box keeps a letter readable on bright tissue.
+            overlay = TextOverlay(position=position, font_size=_POINTS, box=True)
+            viewer.canvas.overlays[_NAME.format(place)] = overlay
         for event in self._events():
             event.connect(self.update)
         self.update()

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.pairs import Row, benchmark, fresh
 
-BENCHMARKS = ("window", "steps", "prediction", "teaching")
+BENCHMARKS = ("window", "steps", "prediction", "adapter", "teaching")
 
 
 def main() -> None:

@@ -12,12 +12,15 @@ from torch import nn
 from napari_dante.adapt.features import FeatureBank
 from napari_dante.adapt.patches import Grid, Patch, PatchSampler
 from napari_dante.adapt.recipe import Adapter, Recipe
-from napari_dante.adapt.tiles import TileSampler
+from napari_dante.adapt.stored import StoredHead
+from napari_dante.adapt.tiles import TileSampler, tiles
 from napari_dante.model.file import Model
 from napari_dante.model.head import split_head
 from napari_dante.model.network import build_network, load_weights
 
 __all__ = ["Feed", "feed", "starting_model"]
+
+NARROW = 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Feed:
     """
 
     draw: Callable[[int], Patch]
-    forward: nn.Module
+    forward: Callable[[torch.Tensor], torch.Tensor]
     whole: nn.Module
 
 
@@ -62,13 +65,28 @@ def feed(
         Folder for stored features, and SHA-256 of the model file that they belong to.
     """
     training = recipe.training
+    _narrow_channels_last(network)
     if not isinstance(recipe, Adapter):
         sampler = PatchSampler(grids, patch, training.augmentation, training.seed)
         return Feed(sampler.draw, network, network)
     body, head = split_head(network)
     bank = FeatureBank(body, features, base)
-    tiles = TileSampler(grids, patch, bank, training.seed)
-    return Feed(tiles.draw, head, nn.Sequential(bank, head))
+    stored = StoredHead(head, bank, [tile for grid in grids for tile in tiles(grid, patch)])
+    draw = TileSampler(stored.sample, len(stored), training.seed).draw
+    return Feed(draw, stored, nn.Sequential(bank, head))
+
+
+def _narrow_channels_last(network: nn.Module) -> None:
+    """Let narrow convolutions run channels-last on a processor.
+
+    oneDNN fills channels up to sixteen in its own layout: teaching a layer of four at full
+    resolution, as a U-Net ends with, takes three times as long as it does so.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d) and layer.weight.device.type == "cpu":
+            width = layer.weight.shape[:2]
+            if min(width) > 1 and max(width) < NARROW:
+                layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last_3d)
 
 
 def starting_model(base: Model, recipe: Recipe) -> Model:

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.pairs import Row, benchmark, fresh
 
-BENCHMARKS = ("window", "steps", "prediction", "teaching", "forgetting", "volumes")
+BENCHMARKS = ("window", "steps", "prediction", "adapter", "teaching", "forgetting", "volumes")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from napari_dante.files import save_array
 from napari_dante.model.precision import autocast
 
 __all__ = ["LIMIT", "FeatureBank"]
+
+_log = logging.getLogger("napari_dante")
 
 LIMIT = 4 * 1024**3
 """Bytes of features that a job folder may hold; what goes beyond is computed each time."""
@@ -59,21 +62,31 @@ class FeatureBank(nn.Module):
         TeachError
             If a feature does not fit into float16.
         """
-        features = np.stack([self._features(window) for window in windows])
+        features = np.stack([self.stored(window) for window in windows])
         return torch.from_numpy(features.astype(np.float32)).to(windows.device)
 
-    def _features(self, window: torch.Tensor) -> NDArray[np.float16]:
+    def stored(self, window: torch.Tensor) -> NDArray[np.float16]:
+        """Return the features (channel, z', y', x') of a window (1, z, y, x).
+
+        Not to be written to: most often a view of a file.
+
+        Raises
+        ------
+        TeachError
+            If a feature does not fit into float16.
+        """
         path = self._folder / f"{self._key(window)}.npy"
-        try:
-            stored: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        stored = _read(path)
+        if stored is None:
             stored = self._computed(window)
             self._store(path, stored)
         return stored
 
     def _key(self, window: torch.Tensor) -> str:
-        values = np.ascontiguousarray(window.cpu().numpy())
-        digest = hashlib.sha256(f"{self._device().type} {values.shape}".encode())
+        values, device = np.ascontiguousarray(window.cpu().numpy()), self._device()
+        with autocast(device):
+            low = torch.is_autocast_enabled(device.type)
+        digest = hashlib.sha256(f"{device.type} {low} {values.shape}".encode())
         digest.update(values.tobytes())
         return digest.hexdigest()
 
@@ -97,4 +110,19 @@ class FeatureBank(nn.Module):
         if features.nbytes + 1024 > self._left:
             return
         self._left -= features.nbytes + 1024
-        save_array(path, features)
+        try:
+            save_array(path, features)
+        except OSError as error:
+            # Without the store a lesson is slower, not worse.
+            _log.warning("features could not be kept: errno %s", error.errno)
+            self._left = 0
+
+
+def _read(path: Path) -> NDArray[np.float16] | None:
+    """Return the features in a file, or None where there are none, or damaged ones."""
+    try:
+        stored: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    sound = stored.dtype == np.float16 and stored.ndim == 4 and np.isfinite(stored).all()
+    return stored if sound else None

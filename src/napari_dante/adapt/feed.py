@@ -12,13 +12,16 @@ from torch import nn
 from napari_dante.adapt.features import FeatureBank
 from napari_dante.adapt.patches import Grid, Patch, PatchSampler
 from napari_dante.adapt.recipe import Adapter, Recipe
-from napari_dante.adapt.tiles import TileSampler
+from napari_dante.adapt.stored import StoredHead
+from napari_dante.adapt.tiles import TileSampler, tiles
 from napari_dante.model.file import Lineage, Model
 from napari_dante.model.head import split_head
 from napari_dante.model.network import build_network, load_weights
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["Feed", "feed", "fresh_model", "starting_model"]
+
+NARROW = 16
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Feed:
     """
 
     draw: Callable[[int], Patch]
-    forward: nn.Module
+    forward: Callable[[torch.Tensor], torch.Tensor]
     whole: nn.Module
     rehearse: Callable[[int], Patch] | None = None
 
@@ -69,6 +72,7 @@ def feed(
         Cases to rehearse; an adapter, whose features would fill the disk, does without.
     """
     training = recipe.training
+    _narrow_channels_last(network)
     if not isinstance(recipe, Adapter):
         new, old = (
             PatchSampler(cases, patch, training.augmentation, training.seed, earlier=again)
@@ -77,8 +81,22 @@ def feed(
         return Feed(new.draw, network, network, old.draw if earlier else None)
     body, head = split_head(network)
     bank = FeatureBank(body, features, base)
-    tiles = TileSampler(grids, patch, bank, training.seed)
-    return Feed(tiles.draw, head, nn.Sequential(bank, head))
+    stored = StoredHead(head, bank, [tile for grid in grids for tile in tiles(grid, patch)])
+    draw = TileSampler(stored.sample, len(stored), training.seed).draw
+    return Feed(draw, stored, nn.Sequential(bank, head))
+
+
+def _narrow_channels_last(network: nn.Module) -> None:
+    """Let narrow convolutions run channels-last on a processor.
+
+    oneDNN fills channels up to sixteen in its own layout: teaching a layer of four at full
+    resolution, as a U-Net ends with, takes three times as long as it does so.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d) and layer.weight.device.type == "cpu":
+            width = layer.weight.shape[:2]
+            if min(width) > 1 and max(width) < NARROW:
+                layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last_3d)
 
 
 def starting_model(base: Model, recipe: Recipe) -> Model:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import torch
 from monai.data.utils import dense_patch_slices
 from numpy.typing import NDArray
 
@@ -21,40 +20,24 @@ class TileSampler:
 
     Parameters
     ----------
-    grids
-        The cases.
-    patch
-        Size in voxels (z, y, x).
-    features
-        Gives the features (batch, channel, z', y', x') of windows (batch, 1, z, y, x).
+    sample
+        Returns what is to be learned from a tile, by its index.
+    count
+        How many tiles there are.
     seed
         Another seed gives another order.
     """
 
-    def __init__(
-        self,
-        grids: Sequence[Grid],
-        patch: tuple[int, int, int],
-        features: Callable[[torch.Tensor], torch.Tensor],
-        seed: int,
-    ) -> None:
-        self._tiles = [tile for grid in grids for tile in tiles(grid, patch)]
-        self._features = features
+    def __init__(self, sample: Callable[[int], Patch], count: int, seed: int) -> None:
+        self._sample = sample
+        self._count = count
         self._seed = seed
 
-    def __len__(self) -> int:
-        return len(self._tiles)
-
     def draw(self, number: int) -> Patch:
-        """Return sample `number`: a tile's features, labels and trusted voxels."""
-        epoch, index = divmod(number, len(self._tiles))
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._tiles))
-        tile = self._tiles[order[index]]
-        return Patch(
-            image=self._features(torch.from_numpy(tile.image)[None, None])[0],
-            labels=torch.from_numpy(tile.labels).long(),
-            trusted=torch.from_numpy(tile.trusted),
-        )
+        """Return sample `number`."""
+        epoch, index = divmod(number, self._count)
+        order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
+        return self._sample(int(order[index]))
 
 
 def tiles(grid: Grid, patch: tuple[int, int, int]) -> list[Grid]:
@@ -71,6 +54,7 @@ def tiles(grid: Grid, patch: tuple[int, int, int]) -> list[Grid]:
             np.ascontiguousarray(padded.image[window]),
             np.ascontiguousarray(padded.labels[window]),
             np.ascontiguousarray(padded.trusted[window]),
+            grid.annotated,
         )
         for window in dense_patch_slices(shape, patch, steps)
         if padded.trusted[window].any()
@@ -96,4 +80,5 @@ def _padded(grid: Grid, patch: tuple[int, int, int]) -> Grid:
         image=np.asarray(pad(grid.image, float(grid.image.min())), np.float32),
         labels=np.asarray(pad(grid.labels, 0), np.uint8),
         trusted=np.asarray(pad(grid.trusted, 0), bool),
+        annotated=grid.annotated,
     )

@@ -13,10 +13,10 @@ from torch import nn
 from napari_dante.adapt import features
 from napari_dante.adapt.features import FeatureBank
 from napari_dante.errors import TeachError
-from napari_dante.model import inference
+from napari_dante.model import precision
 from napari_dante.model.head import split_head
-from napari_dante.model.inference import autocast
 from napari_dante.model.network import build_network
+from napari_dante.model.precision import autocast
 from napari_dante.model.spec import ArchitectureSpec
 
 BASE, OTHER = "ab" * 32, "cd" * 32
@@ -130,8 +130,9 @@ def test_features_of_another_precision_are_others(
     body: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job folder may go on on another machine."""
-    for number, fast in enumerate((True, False, True), start=1):
-        monkeypatch.setattr(inference, "cpu_has_fast_bf16", lambda fast=fast: fast)
+    kinds = (torch.bfloat16, torch.float32, torch.bfloat16)
+    for number, kind in enumerate(kinds, start=1):
+        monkeypatch.setattr(precision, "precision", lambda device, kind=kind: kind)
         FeatureBank(body, tmp_path, BASE)(windows(1))
         assert body.windows == min(number, 2)
 

@@ -19,7 +19,7 @@ from napari_dante.adapt.loss import trusted_dice_ce
 from napari_dante.adapt.patches import Grid
 from napari_dante.adapt.slabs import Unsupported, halo
 from napari_dante.adapt.stored import StoredHead
-from napari_dante.model import inference
+from napari_dante.model import precision
 from napari_dante.model.head import AdaptedNetwork, split_head
 
 SIDE = 24
@@ -46,7 +46,7 @@ LOCAL = ("UNet, batch norm", "UNet, plain", "DynUNet")
 
 @pytest.fixture(autouse=True)
 def _full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "cpu_has_fast_bf16", lambda: False)
+    monkeypatch.setattr(precision, "precision", lambda device: torch.float32)
 
 
 def network(name: str, hidden: int | None) -> nn.Module:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_dante.model import precision as module
-from napari_dante.model.precision import autocast, convolves_rightly, needs_scaler, precision
+from napari_dante.model.precision import autocast, convolves_rightly, precision
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 convolution = torch.nn.functional.conv3d
@@ -87,7 +87,6 @@ def test_a_card_without_bfloat16_takes_float16(
 ) -> None:
     card(monkeypatch, bf16=bf16, right=right)
     assert precision(CUDA) == expected
-    assert needs_scaler(CUDA) == (expected == torch.float16)
 
 
 def test_processors_and_apple_never_take_float16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +95,6 @@ def test_processors_and_apple_never_take_float16(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(module, "cpu_has_fast_bf16", lambda fast=fast: fast)
         assert precision(CPU) == (torch.bfloat16 if fast else torch.float32)
         assert precision(MPS) == torch.float32
-        assert not needs_scaler(CPU)
-        assert not needs_scaler(MPS)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,9 @@ class SpatialAdapter(nn.Module):
     def __init__(self, channels: int, hidden: int, slice_axis: int | None = None) -> None:
         super().__init__()
         z, y, x = (1 if axis == slice_axis else 3 for axis in range(3))
-        self.inner = nn.Conv3d(channels, hidden, (z, y, x), padding="same", bias=False)
-        self.outer = nn.Conv3d(hidden, channels, (z, y, x), padding="same", bias=False)
+        kernel, padding = (z, y, x), (z // 2, y // 2, x // 2)
+        self.inner = nn.Conv3d(channels, hidden, kernel, padding=padding, bias=False)
+        self.outer = nn.Conv3d(hidden, channels, kernel, padding=padding, bias=False)
         nn.init.zeros_(self.outer.weight)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

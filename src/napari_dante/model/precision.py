@@ -48,15 +48,6 @@ def convolves_rightly(device: torch.device, dtype: torch.dtype) -> bool:
         return bool((found - exact).abs().max() <= 0.02 * exact.abs().max())
 
 
-def needs_scaler(device: torch.device) -> bool:
-    """Tell whether training in the :func:`precision` of `device` must scale its gradients.
-
-    float16 has no room for small ones: ``torch.amp.GradScaler(enabled=needs_scaler(device))``
-    and ``autocast(device, float16=True)`` belong together.
-    """
-    return precision(device) == torch.float16
-
-
 def autocast(device: torch.device, *, float16: bool = False) -> torch.autocast:
     """Return the context in which a network computes on `device`.
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from napari_dante.adapt import features
 from napari_dante.adapt.features import FeatureBank
 from napari_dante.errors import TeachError
+from napari_dante.model import inference
 from napari_dante.model.head import split_head
 from napari_dante.model.inference import autocast
 from napari_dante.model.network import build_network
@@ -103,6 +107,50 @@ def test_a_damaged_file_is_computed_anew(body: Counted, tmp_path: Path) -> None:
     assert body.windows == 6
 
 
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        np.zeros((2, 8, 8, 8), np.float32),
+        np.zeros((8, 8, 8), np.float16),
+        np.full((2, 8, 8, 8), np.nan, np.float16),
+    ],
+    ids=["type", "axes", "NaN"],
+)
+def test_a_file_with_anything_else_is_computed_anew(
+    body: Counted, tmp_path: Path, stranger: NDArray[np.generic]
+) -> None:
+    whole = FeatureBank(body, tmp_path, BASE)(windows(1))
+    (path,) = (tmp_path / BASE).iterdir()
+    np.save(path, stranger)
+    assert torch.equal(FeatureBank(body, tmp_path, BASE)(windows(1)), whole)
+    assert body.windows == 2
+
+
+def test_features_of_another_precision_are_others(
+    body: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job folder may go on on another machine."""
+    for number, fast in enumerate((True, False, True), start=1):
+        monkeypatch.setattr(inference, "cpu_has_fast_bf16", lambda fast=fast: fast)
+        FeatureBank(body, tmp_path, BASE)(windows(1))
+        assert body.windows == min(number, 2)
+
+
+def test_a_full_disk_costs_time_and_nothing_else(
+    body: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FeatureBank(body, tmp_path / "whole", BASE)(windows())
+
+    def full(path: Path, array: NDArray[np.generic]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(features, "save_array", full)
+    bank = FeatureBank(body, tmp_path / "full", BASE)
+    assert torch.equal(bank(windows()), whole)
+    assert torch.equal(bank(windows()), whole)
+    assert body.windows == 9
+
+
 def test_no_gradient_reaches_the_body_and_it_is_in_evaluation_mode(tmp_path: Path) -> None:
     body = nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2)).train()
     features = FeatureBank(body, tmp_path, BASE)(windows())
@@ -110,9 +158,10 @@ def test_no_gradient_reaches_the_body_and_it_is_in_evaluation_mode(tmp_path: Pat
     assert torch.equal(body[1].running_mean, torch.zeros(2))
 
 
-def test_features_beyond_float16_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [1e6, float("nan")])
+def test_features_beyond_float16_are_refused(tmp_path: Path, value: float) -> None:
     body = nn.Conv3d(1, 2, 1)
-    nn.init.constant_(body.weight, 1e6)
+    nn.init.constant_(body.weight, value)
     with pytest.raises(TeachError, match="too large"):
         FeatureBank(body, tmp_path, BASE)(windows())
     assert not list(tmp_path.rglob("*.npy"))

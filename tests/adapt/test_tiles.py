@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from napari_dante.adapt.patches import Grid
+from napari_dante.adapt.patches import Grid, Patch
 from napari_dante.adapt.tiles import TileSampler, tiles
 from napari_dante.model.inference import OVERLAP, slide
 
@@ -61,18 +63,28 @@ def test_padding_is_dark_and_untrusted() -> None:
     assert np.array_equal(tile.labels[tile.trusted].reshape(5, 8, 8), case.labels)
 
 
-def test_every_tile_is_drawn_equally_often_and_by_number() -> None:
-    cases = [grid((20, 13, 8), (3, 15)), grid((9, 8, 8), (0,))]
-    sampler = TileSampler(cases, PATCH, lambda window: window, seed=3)
-    count = len(sampler)
-    rounds = [
-        [sampler.draw(number).image.numpy().tobytes() for number in range(first, first + count)]
-        for first in (0, count)
-    ]
-    assert set(rounds[0]) == set(rounds[1])
-    assert len(set(rounds[0])) == count
-    assert rounds[0] != rounds[1]
-    twin = TileSampler(cases, PATCH, lambda window: window, seed=3)
-    assert twin.draw(count + 1).image.numpy().tobytes() == rounds[1][1]
-    sample = twin.draw(0)
-    assert sample.labels.shape == sample.trusted.shape == PATCH
+@given(count=st.integers(1, 9), seed=st.integers(0, 5), epoch=st.integers(0, 3))
+def test_every_tile_is_drawn_once_in_an_epoch_and_by_number(
+    count: int, seed: int, epoch: int
+) -> None:
+    def sample(number: int) -> Patch:
+        return Patch(torch.tensor(number), torch.zeros(()), torch.zeros(()))
+
+    def order(start: int) -> list[int]:
+        sampler = TileSampler(sample, count, seed)
+        return [int(sampler.draw(start + number).image) for number in range(count)]
+
+    first = epoch * count
+    assert sorted(order(first)) == list(range(count))
+    assert order(first) == order(first)
+
+
+def test_another_epoch_and_another_seed_have_another_order() -> None:
+    def order(start: int, seed: int) -> list[int]:
+        sampler = TileSampler(
+            lambda number: Patch(torch.tensor(number), torch.zeros(()), torch.zeros(())), 9, seed
+        )
+        return [int(sampler.draw(start + number).image) for number in range(9)]
+
+    assert order(0, 3) != order(9, 3)
+    assert order(0, 3) != order(0, 4)

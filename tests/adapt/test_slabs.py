@@ -20,7 +20,7 @@ from napari_dante.adapt.patches import Grid
 from napari_dante.adapt.slabs import Unsupported, halo
 from napari_dante.adapt.stored import StoredHead
 from napari_dante.model import precision
-from napari_dante.model.head import AdaptedNetwork, split_head
+from napari_dante.model.head import AdaptedNetwork, feature_channels, split_head
 
 SIDE = 24
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -143,7 +143,7 @@ def test_whichever_rows_are_trusted(
     name: str, axis: int, rows: list[list[int]], tmp_path: Path
 ) -> None:
     tiles = [tile(axis, one, seed) for seed, one in enumerate(rows)]
-    both = Both(network(name, 2), tiles, tmp_path)
+    both = Both(network(name, 2), tiles, tmp_path / name)
     assert both.difference() < 1e-5
 
 
@@ -203,7 +203,7 @@ def test_a_head_that_is_not_known_here_is_taught_on_whole_tiles(tmp_path: Path) 
     net = network("UNet", None)
     net.model[2] = nn.Sequential(net.model[2], nn.Upsample(scale_factor=1))
     with pytest.raises(Unsupported):
-        halo(net.model[2], 8, 0, 2)
+        halo(net.model[2], feature_channels(network("UNet", None)), 0, 2)
     both = Both(net, [tile(0, [3]), tile(1, [8], 1)], tmp_path)
     assert both.stored._cover.whole
     assert both.difference() == 0

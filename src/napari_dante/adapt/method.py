@@ -43,10 +43,13 @@ class Plan:
     factor
         Learning rate of a group at a step, relative to the recipe's schedule; a group at
         zero is frozen, so that no gradient is computed for it.
+    openings
+        Steps at which a group opens that was frozen before.
     """
 
     groups: list[list[nn.Parameter]]
     factor: Callable[[int, int], float]
+    openings: frozenset[int] = frozenset()
 
     def set_step(self, step: int) -> bool:
         """Freeze and open the groups as `step` wants them; tell whether one opened just now."""
@@ -134,7 +137,8 @@ def _prepare_adapter(network: nn.Module, recipe: Adapter) -> Plan:
 
 def _prepare_unfreezing(network: nn.Module, recipe: GradualUnfreezing) -> Plan:
     groups = stages(network)
-    return Plan(groups, Schedule.of(groups, recipe).factor)
+    schedule = Schedule.of(groups, recipe)
+    return Plan(groups, schedule.factor, schedule.openings)
 
 
 def merged_weights(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -26,7 +26,10 @@ LEAST = 1e-5
 """Variance below which a layer's input counts as constant, as in the layers themselves."""
 
 Correction = tuple[torch.Tensor, torch.Tensor]
-"""What to add to the mean, and to multiply the variance with (tile, group)."""
+"""What to add to the mean, in deviations, and to multiply the variance with (tile, group).
+
+Like the moments themselves, they stay the same when a layer's input is scaled or shifted.
+"""
 
 
 class StoredHead:
@@ -118,7 +121,10 @@ class StoredHead:
                 through(self._start, replace(rows, values=whole, block=zero), every, tile)
                 through(self._start, rows, self._pool([number]), blocks)
             self._errors[number] = [
-                (mean - estimate, (variance + LEAST) / (spread + LEAST))
+                (
+                    (mean - estimate) * (spread + LEAST).rsqrt(),
+                    (variance + LEAST) / (spread + LEAST),
+                )
                 for (mean, variance), (estimate, spread) in zip(
                     tile.found, blocks.found, strict=True
                 )
@@ -145,7 +151,8 @@ def _corrected(corrections: Iterable[Correction]) -> Moments:
 
     def correct(mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shift, ratio = next(left)
-        return mean + shift, (variance + LEAST) * ratio - LEAST
+        wide = variance + LEAST
+        return mean + shift * wide.sqrt(), wide * ratio - LEAST
 
     return correct
 

@@ -1,13 +1,25 @@
-"""Gradual unfreezing: open a network from its output end, counted in parameters."""
+"""Gradual unfreezing: open a network from its output end, counted in parameters.
+
+What is frozen is always a beginning of the computation, with its normalisation layers, so
+it runs without a graph: none of its activations is kept for a backward pass. Instance and
+group normalisation take their mean and variance from each patch, frozen or not; batch
+normalisation keeps its stored mean and variance all the time, because those of a few
+patches of one patient are worse.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from monai.networks import nets
+from monai.networks.blocks import UnetBasicBlock, UnetResBlock
+from monai.networks.blocks.segresnet_block import ResBlock
 from torch import nn
 
 from napari_dante.adapt.recipe import GradualUnfreezing
+from napari_dante.model.head import AdaptedNetwork, split_head
 
 __all__ = ["Schedule", "stages"]
 
@@ -18,31 +30,58 @@ WARMUP = 10
 def stages(network: nn.Module, count: int = 6) -> list[list[nn.Parameter]]:
     """Divide the parameters into consecutive stages of about equal depth.
 
-    Modules are taken in the order in which they are registered along the network, from
-    the input end to the output end for MONAI's sequential nets; in MONAI's recursive
-    ``UNet`` that order is encoder, bottleneck, decoder. Depth is counted in weights, so
-    that "half of the network" is half of what it has learned.
+    Layers are taken in the order in which they compute, which is not the one in which
+    they are registered: a ``SegResNet`` lists all its decoder blocks before the layers
+    between them, and an adapter comes after the head that it feeds. Depth is counted in
+    weights, so that "half of the network" is half of what it has learned.
 
     Returns
     -------
     list of list of torch.nn.Parameter
-        From the input end to the output end; every parameter is in exactly one stage. The
-        last stage always holds the last layer.
+        From the input end to the output end; every parameter is in exactly one stage,
+        whatever names it goes by. The last stage always holds the last layer.
     """
-    owners = [
-        parameters
-        for module in network.modules()
-        if (parameters := list(module.parameters(recurse=False)))
-    ]
+    modules = dict.fromkeys((*_as_computed(network), *network.modules()))
+    owners = [list(module.parameters(recurse=False)) for module in modules]
     total = sum(parameter.numel() for owner in owners for parameter in owner)
     groups: list[list[nn.Parameter]] = [[] for _ in range(count)]
     done = 0
-    for owner in owners:
+    for owner in filter(None, owners):
         size = sum(parameter.numel() for parameter in owner)
         middle = (done + size / 2) / total
         groups[min(count - 1, int(middle * count))].extend(owner)
         done += size
     return [group for group in groups if group]
+
+
+def _as_computed(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and all within it in the order in which they compute."""
+    yield module
+    for part in _parts(module):
+        yield from _as_computed(part)
+
+
+def _parts(module: nn.Module) -> Iterable[nn.Module]:
+    """Return what a module is made of, in the order in which it computes."""
+    match module:
+        case AdaptedNetwork():
+            body, head = split_head(module.base)
+            return (body, module.adapter, head)
+        case nets.SegResNet():
+            pairs = zip(module.up_samples, module.up_layers, strict=True)
+            decoder = [part for pair in pairs for part in pair]
+            end = [module.conv_final] if module.use_conv_final else []
+            return (module.convInit, *module.down_layers, *decoder, *end)
+        case nets.DynUNet():
+            heads = module.deep_supervision_heads if module.deep_supervision else ()
+            encoder = (module.input_block, *module.downsamples, module.bottleneck)
+            return (*encoder, *module.upsamples, *heads, module.output_block)
+        case ResBlock():
+            return (module.norm1, module.conv1, module.norm2, module.conv2)
+        case UnetBasicBlock() | UnetResBlock():
+            names = ("conv1", "norm1", "conv2", "norm2", "conv3", "norm3")
+            return [getattr(module, name) for name in names if hasattr(module, name)]
+    return module.children()
 
 
 @dataclass(frozen=True)
@@ -79,6 +118,11 @@ class Schedule:
             return 0
         progress = (share - self.recipe.start) / (1 - self.recipe.start)
         return math.ceil(progress * self.recipe.full_at * self.recipe.training.steps)
+
+    @property
+    def openings(self) -> frozenset[int]:
+        """The steps at which something opens that was frozen before."""
+        return frozenset(map(self.opens, range(len(self.shares)))) - {0}
 
     def factor(self, stage: int, step: int) -> float:
         """Return the learning rate of `stage` at `step`, relative to the output end.

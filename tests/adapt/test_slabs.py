@@ -131,7 +131,9 @@ def test_at_the_start_slabs_give_the_logits_of_whole_tiles(
         assert both.difference() < 1e-5
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     name=st.sampled_from(sorted(NETWORKS)),
     axis=st.integers(0, 2),

@@ -78,6 +78,11 @@ def test_nonsense_is_refused_in_one_sentence(method: str, options: dict[str, str
     assert "\n" not in caught.value.sentence
 
 
+def test_lora_nowhere_is_refused() -> None:
+    with pytest.raises(TeachError, match="must name a part"):
+        LoRA(targets=())
+
+
 def test_damaged_json_is_refused() -> None:
     for data in ({}, {"method": "lora"}, {"method": "lora", "training": {}, "spin": 1}):
         with pytest.raises(TeachError):

@@ -23,6 +23,7 @@ from benchmarks.teaching import NAMES, SLICES
 from napari_dante.adapt.mix import mixed
 from napari_dante.adapt.recipe import (
     Adapter,
+    Auto,
     EncoderLoRA,
     FullFineTuning,
     GradualUnfreezing,
@@ -40,7 +41,11 @@ from napari_dante.model.segmenter import Segmenter
 
 __all__ = ["run"]
 
-PLAIN, DEFAULT, BEFORE = "full fine-tuning, no remedy", "LoRA, replay (the default)", "before"
+PLAIN, DEFAULT, BEFORE = (
+    "full fine-tuning, no remedy",
+    "automatic (LoRA and whole decoder, replay)",
+    "before",
+)
 CPU = torch.device("cpu")
 
 
@@ -50,14 +55,15 @@ def _with(recipe: Recipe, **changes: float) -> Recipe:
 
 LESSONS: dict[str, Recipe] = {
     PLAIN: _with(FullFineTuning(), replay=0),
-    DEFAULT: LoRA(),
+    DEFAULT: Auto(),
     "full fine-tuning, replay": FullFineTuning(),
     "full fine-tuning, distillation": _with(FullFineTuning(), replay=0, distillation=0.3),
     "LoRA, no remedy": _with(LoRA(), replay=0),
     "LoRA, distillation": _with(LoRA(), replay=0, distillation=0.3),
     "gradual unfreezing, no remedy": _with(GradualUnfreezing(), replay=0),
     "gradual unfreezing, replay": GradualUnfreezing(),
-    "LoRA in the encoder, whole decoder, replay": EncoderLoRA(),
+    "LoRA and whole decoder, no remedy": _with(EncoderLoRA(), replay=0),
+    "LoRA, replay": LoRA(),
     "black-box adapter": Adapter(),
 }
 QUICK = (PLAIN, DEFAULT)

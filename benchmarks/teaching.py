@@ -18,7 +18,14 @@ import torch
 
 from benchmarks.heads import head, mean_dice, model_path
 from benchmarks.pairs import Result, Row
-from napari_dante.adapt.recipe import FullFineTuning, GradualUnfreezing, LoRA, Recipe, Training
+from napari_dante.adapt.recipe import (
+    EncoderLoRA,
+    FullFineTuning,
+    GradualUnfreezing,
+    LoRA,
+    Recipe,
+    Training,
+)
 from napari_dante.jobs.events import Failed, Progress, Started, Validated
 from napari_dante.jobs.folder import CaseData, create_job
 from napari_dante.jobs.run import run_job
@@ -33,6 +40,7 @@ FULL, SCRATCH = "full fine-tuning", "from scratch"
 RECIPES: dict[str, Recipe] = {
     FULL: FullFineTuning(),
     "LoRA": LoRA(),
+    "LoRA and whole decoder": EncoderLoRA(),
     "gradual unfreezing": GradualUnfreezing(),
     SCRATCH: FullFineTuning(),
 }
@@ -97,11 +105,17 @@ def _teach(name: str, training: Training) -> Lesson:
             Path(folder) / "job",
             model,
             [CaseData(image, tissue, NAMES, spacing, 0, trusted)],
-            replace(RECIPES[name], training=training),
+            _with(RECIPES[name], training),
         )
         seconds, curve = _follow(job.path)
         dice = mean_dice(job.mask("after")[~trusted], tissue[~trusted])
     return Lesson(dice, seconds, curve)
+
+
+def _with(recipe: Recipe, training: Training) -> Recipe:
+    """Return a recipe with its own learning rate and everything else of `training`."""
+    rate = recipe.training.learning_rate
+    return replace(recipe, training=replace(training, learning_rate=rate))
 
 
 def _follow(path: Path) -> tuple[float, list[tuple[float, float]]]:

@@ -273,7 +273,7 @@ def test_an_open_recipe_is_chosen_once_and_said(
     events = iter(run_job(job.path))
     started = next(events)
     assert isinstance(started, Started)
-    assert started.method == "lora"
+    assert started.method == "lora-decoder"
     assert "Dice on your slices" in started.note
     chosen = job.choice()
     assert chosen is not None

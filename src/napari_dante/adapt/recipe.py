@@ -113,7 +113,7 @@ class LoRA(LowRank):
 
     targets: tuple[Role, ...] = get_args(Role)
     train_norms: bool = True
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=lambda: Training(learning_rate=6e-3))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,8 +205,10 @@ class EncoderLoRA(LowRank):
     method: ClassVar[str] = "lora-decoder"
     title: ClassVar[str] = "LoRA and whole decoder"
 
+    rank: int = 4
+    alpha: float = 8.0
     train_norms: bool = True
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=lambda: Training(learning_rate=6e-3))
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ class DecoderOnly:
     method: ClassVar[str] = "decoder"
     title: ClassVar[str] = "Decoder only"
 
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=lambda: Training(learning_rate=1e-2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +187,10 @@ class EncoderLoRA(LowRank):
     method: ClassVar[str] = "lora-decoder"
     title: ClassVar[str] = "LoRA and whole decoder"
 
+    rank: int = 4
+    alpha: float = 8.0
     train_norms: bool = True
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=lambda: Training(learning_rate=6e-3))
 
 
 @dataclass(frozen=True)

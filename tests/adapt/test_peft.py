@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from napari_dante.adapt.adapters import adapted_model
+from napari_dante.adapt import peft
+from napari_dante.adapt.adapters import adapted_model, adapter_of
+from napari_dante.adapt.lora import add_lora, merge_lora
 from napari_dante.adapt.peft import from_peft, read_peft, to_peft, write_peft
 from napari_dante.adapt.recipe import EncoderLoRA, LoRA
 from napari_dante.errors import ModelError
 from napari_dante.model.segmenter import Segmenter
 from napari_dante.model.spec import ArchitectureSpec
 from tests.adapt.adapters import ARGUMENTS, base_model, lesson
+from tests.adapt.nets import shaken
 
 PREFIX = "base_model.model."
 IMAGE = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -137,6 +142,50 @@ def test_transposed_convolutions_are_stored_whole(tmp_path: Path, spec: Architec
     assert "model.2.0.conv" in config["modules_to_save"]
     stored = tensors[f"{PREFIX}model.2.0.conv.weight"]
     assert np.array_equal(stored, merged["model.2.0.conv.weight"].numpy())
+
+
+LAYERS: list[Callable[[], nn.Module]] = [
+    lambda: nn.Linear(12, 20),
+    lambda: nn.Conv1d(8, 12, 3, padding=1),
+    lambda: nn.Conv2d(8, 12, 3, stride=2),
+    lambda: nn.Conv3d(8, 12, (1, 3, 3), bias=False),
+]
+FOREIGN: list[Callable[[], nn.Module]] = [
+    lambda: nn.Conv2d(8, 12, 3, dilation=2),
+    lambda: nn.Conv2d(8, 12, 3, groups=2),
+    lambda: nn.Conv2d(8, 12, 3, padding=1, padding_mode="replicate"),
+    lambda: nn.ConvTranspose2d(8, 12, 3),
+]
+
+
+@pytest.mark.parametrize("make", [*LAYERS, *FOREIGN])
+def test_every_layer_is_stored_as_peft_would_run_it(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No network of ours has such layers yet, so one is put in the place of a model's."""
+    torch.manual_seed(2)
+    layer: Any = make()
+    network = nn.Sequential(copy.deepcopy(layer))
+    recipe = LoRA(rank=2, alpha=4.0)
+    add_lora([network], recipe, others=False)
+    adapter = adapter_of(shaken(network), recipe, "0" * 64)
+    merge_lora(network)
+    base = nn.Sequential(copy.deepcopy(layer))
+    monkeypatch.setattr(peft, "matching_base", lambda path, adapter: (None, base))
+    tensors, config = to_peft(adapter, Path())
+    if make in FOREIGN:
+        assert config["modules_to_save"] == ["0"]
+        assert not config["target_modules"]
+        expected = network[0].weight.detach().numpy()
+        assert np.array_equal(tensors[f"{PREFIX}0.weight"], expected)
+        return
+    down, up = (torch.from_numpy(tensors[f"{PREFIX}0.lora_{factor}.weight"]) for factor in "AB")
+    vector = torch.randn(2, layer.weight.shape[1], *[6] * (layer.weight.dim() - 2))
+    low: Any = copy.deepcopy(layer)
+    low.weight, low.bias = nn.Parameter(down), None
+    run = getattr(nn.functional, type(layer).__name__.lower())
+    with torch.no_grad():
+        assert torch.allclose(layer(vector) + run(low(vector), up) * 2, network(vector), atol=1e-5)
 
 
 def test_factors_per_tap_cannot_be_expressed(tmp_path: Path, spec: ArchitectureSpec) -> None:

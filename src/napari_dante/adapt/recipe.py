@@ -184,7 +184,7 @@ class DecoderOnly:
     method: ClassVar[str] = "decoder"
     title: ClassVar[str] = "Decoder only"
 
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=lambda: Training(learning_rate=1e-2))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from napari_dante.adapt.recipe import (
     FullFineTuning,
     GradualUnfreezing,
     LoRA,
-    Training,
     recipe_from_json,
     recipe_to_json,
     recipe_with,
@@ -34,7 +33,8 @@ def test_round_trip(method: str, steps: int, rate: float) -> None:
 
 def test_options_reach_the_method_and_the_training() -> None:
     recipe = recipe_with("lora", {"rank": "4", "train_norms": "false", "steps": "7"})
-    assert recipe == LoRA(rank=4, train_norms=False, training=Training(steps=7))
+    wanted = replace(LoRA().training, steps=7)
+    assert recipe == LoRA(rank=4, train_norms=False, training=wanted)
     assert recipe_with("unfreeze", {"decay": "0.5"}) == GradualUnfreezing(decay=0.5)
     lora = recipe_with("lora", {"targets": "decoder, head", "scaling": "rank-stabilised"})
     assert lora == LoRA(targets=("decoder", "head"), scaling="rank-stabilised")

@@ -11,7 +11,7 @@ from torch import nn
 
 from napari_dante.adapt.patches import Grid, Patch
 from napari_dante.adapt.tiles import TileSampler, tiles
-from napari_dante.model.inference import OVERLAP, slide
+from napari_dante.model.inference import slide
 
 PATCH = (8, 8, 8)
 
@@ -42,7 +42,7 @@ class Watched(nn.Module):
 def test_they_are_the_windows_of_the_prediction(shape: tuple[int, int, int]) -> None:
     case = grid(shape, tuple(range(shape[0])))
     network = Watched()
-    slide(network, case.image, PATCH, OVERLAP, lambda: None)
+    slide(network, case.image, PATCH)
     assert {tile.image.tobytes() for tile in tiles(case, PATCH)} == network.seen
 
 

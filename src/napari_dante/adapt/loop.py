@@ -175,8 +175,8 @@ class Lesson:
     def _step(self) -> Adjusted | None:
         """Do one step, or say what kept it from being done."""
         state = self._state
-        opened = self._plan.set_step(state.step)
-        if opened:
+        self._plan.set_step(state.step)
+        if state.step in self._plan.openings:
             state.judge.opened()
         rate = self._rate(state.step)
         for index, group in enumerate(self._optimiser.param_groups):

@@ -51,15 +51,12 @@ class Plan:
     factor: Callable[[int, int], float]
     openings: frozenset[int] = frozenset()
 
-    def set_step(self, step: int) -> bool:
-        """Freeze and open the groups as `step` wants them; tell whether one opened just now."""
-        opened = False
+    def set_step(self, step: int) -> None:
+        """Freeze and open the groups as `step` wants them."""
         for index, group in enumerate(self.groups):
             learns = self.factor(index, step) > 0
-            opened |= learns and step > 0 and self.factor(index, step - 1) == 0
             for parameter in group:
                 parameter.requires_grad_(learns)
-        return opened
 
     @property
     def trained(self) -> int:

@@ -403,6 +403,7 @@ def test_the_brush_paints_what_the_name_says(
         "core",
         "shell",
         "background (erases)",
+        "New structure…",
     ]
     box.activated.emit(1)
     assert (layer.selected_label, str(layer.mode)) == (2, "paint")

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 
 from napari_dante.model.library import Library
 from napari_dante.ui.keeper import find_saved
 from napari_dante.ui.states import Step
-from tests.ui.test_flow import SLICES, MakeDock, correct, predicted, quick, settled
+from tests.ui.conftest import SECONDS, Ball, correct
+from tests.ui.test_flow import SLICES, MakeDock, predicted, quick, settled
 
 __all__ = ["quick"]
 
-SECONDS = 120_000
-Ball = tuple[NDArray[np.float32], NDArray[np.uint8]]
+pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore:System theme detection")]
 
 
 @pytest.mark.usefixtures("quick")
@@ -65,7 +64,7 @@ def test_the_journal_knows_the_new_structure(
     assert session is not None
     assert session.labels is not None
     controller.add_structure("rim")
-    session.labels.data_setitem(([8], [8], [8]), 3)
+    session.labels.data_setitem((np.array([8]),) * 3, 3)
     session.save()
     session.release()
     found = find_saved(np.asarray(session.image.data))

@@ -169,7 +169,8 @@ class ExamCard(QWidget):
     def _show_verdict(self, report: ExamReport) -> None:
         colour = {"better": look.green, "worse": look.red}.get(report.verdict, look.orange)(self)
         self.verdict.setText(
-            f'<b style="color:{colour.name()}">{_SIGNS[report.verdict]}&nbsp;</b>{report.sentence}'
+            f'<b style="color:{colour.name()}">{_SIGNS[report.verdict]}&nbsp;</b>'
+            f"{report.sentence} {report.earlier_sentence}"
         )
 
 

@@ -79,10 +79,10 @@ def choose(auto: Auto, situation: Situation) -> Choice:
     """Return the recipe for a situation.
 
     Low-rank updates in the encoder with the whole decoder are the rule, for known and for
-    new structures: they learned most and forgot least of all methods, see
-    ``docs/results.md``. Stored features are taken only when there is no time for more, and
-    only where the old model already does well: after a change of contrast they no longer
-    show what is to be found.
+    new structures: with rehearsal they learn a new contrast as well as full fine-tuning and
+    forget less, see ``docs/results.md``. Stored features are taken only when there is no
+    time for more, and only where the old model already does well: after a change of
+    contrast they no longer show what is to be found.
 
     Parameters
     ----------

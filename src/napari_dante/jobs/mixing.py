@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_dante.adapt.feed import starting_model
-from napari_dante.adapt.grow import grown
 from napari_dante.adapt.mix import mixed
 from napari_dante.adapt.monitor import Monitor
 from napari_dante.adapt.recipe import recipe_from_json
@@ -19,9 +17,9 @@ from napari_dante.jobs.earlier import EarlierCase, dice, retained
 from napari_dante.jobs.exam import examine_case
 from napari_dante.jobs.folder import JobFolder
 from napari_dante.jobs.grids import case_grid
+from napari_dante.jobs.start import prepared
 from napari_dante.model.file import Model, read_model, write_model
 from napari_dante.model.segmenter import Segmenter, choose_device
-from napari_dante.model.spec import further_labels
 
 __all__ = ["SHARES", "Mixture", "examine_mixtures", "write_mixture"]
 
@@ -109,5 +107,4 @@ def _ends(job: JobFolder) -> tuple[Model, Model]:
         raise JobError("A model from scratch has no old version to be mixed with.")
     new, base = read_model(job.candidate), read_model(job.base)
     recipe = recipe_from_json(new.lineage.recipe or {})
-    labels = further_labels(base.spec.labels, job.new_labels())
-    return starting_model(grown(base, labels), recipe), new
+    return prepared(base, job.new_labels(), recipe), new

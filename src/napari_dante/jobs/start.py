@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,7 @@ from napari_dante.jobs.folder import JobFolder
 from napari_dante.model.file import Model
 from napari_dante.model.spec import further_labels
 
-__all__ = ["Start", "start_of"]
+__all__ = ["Start", "prepared", "start_of"]
 
 BACKWARD = 3.0
 """What a training step costs for each patch, in predictions of a window."""
@@ -86,8 +87,19 @@ def start_of(job: JobFolder, before: Before, device: torch.device) -> Start:
     if isinstance(recipe, Auto):
         chosen = job.choice() or _choose(job, recipe, before, base)
         recipe, note = chosen.recipe, chosen.sentence
-    new = further_labels(base.spec.labels, job.new_labels())
-    return Start(base, before.digest, starting_model(grown(base, new), recipe), recipe, note)
+    return Start(base, before.digest, prepared(base, job.new_labels(), recipe), recipe, note)
+
+
+def prepared(base: Model, new_labels: Sequence[str], recipe: Recipe) -> Model:
+    """Return `base` as a lesson begins with it: grown, and with an adapter if need be.
+
+    Raises
+    ------
+    ModelError
+        If its network cannot grow or takes no adapter.
+    """
+    labels = further_labels(base.spec.labels, new_labels)
+    return starting_model(grown(base, labels), recipe)
 
 
 def _choose(job: JobFolder, auto: Auto, before: Before, base: Model) -> Choice:

@@ -7,49 +7,53 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_dante.evaluate.uncertainty import slice_entropy
+from napari_dante.evaluate.uncertainty import slice_doubt, suggest
 
 
-@given(shape=st.tuples(*[st.integers(1, 7)] * 3), axis=st.integers(0, 2), seed=st.integers(0, 999))
-def test_it_is_the_mean_over_structures_and_their_border(
-    shape: tuple[int, int, int], axis: int, seed: int
+@given(shape=st.tuples(*[st.integers(1, 7)] * 3), seed=st.integers(0, 999))
+def test_doubt_is_the_sum_over_each_slice(shape: tuple[int, int, int], seed: int) -> None:
+    entropy = np.random.default_rng(seed).random(shape).astype(np.float32)
+    doubt = slice_doubt(entropy)
+    for axis, found in enumerate(doubt):
+        expected = [np.take(entropy, index, axis).sum() for index in range(shape[axis])]
+        assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+counts = st.integers(1, 40)
+
+
+@given(counts, st.integers(0, 999), st.data())
+def test_each_doubtful_slice_comes_once_and_no_other(
+    count: int, seed: int, data: st.DataObject
 ) -> None:
     random = np.random.default_rng(seed)
-    entropy = random.random(shape).astype(np.float32)
-    classes = (random.integers(0, 3, shape) * (random.random(shape) < 0.2)).astype(np.uint8)
-    found = slice_entropy(entropy, classes, axis)
-    for index in range(shape[axis]):
-        values = []
-        for voxel in np.argwhere(np.ones(shape, bool)):
-            if voxel[axis] != index:
-                continue
-            steps = [step * sign for step in np.eye(3, dtype=int) for sign in (-1, 1)]
-            near = [voxel + step for step in steps]
-            near = [
-                place
-                for place in near
-                if all(0 <= p < s for p, s in zip(place, shape, strict=True))
-            ]
-            here = classes[tuple(voxel)]
-            if here or any(classes[tuple(place)] != here for place in near):
-                values.append(entropy[tuple(voxel)])
-        assert found.mean[index] == pytest.approx(np.mean(values) if values else 0, abs=1e-6)
-        assert found.total[index] == pytest.approx(np.take(entropy, index, axis).sum(), abs=1e-4)
+    doubt = random.random(count) * (random.random(count) < 0.7)
+    trusted = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    order = suggest(doubt, trusted)
+    assert sorted(order) == np.flatnonzero((doubt > 0) & ~trusted).tolist()
 
 
-def test_the_slice_in_doubt_comes_first() -> None:
-    classes = np.zeros((9, 20, 20), np.uint8)
-    classes[:, 5:15, 5:15] = 1
-    entropy = np.where(classes, 0.1, 0).astype(np.float32)
-    entropy[6, 8:12, 8:12] = 0.9
-    found = slice_entropy(entropy, classes, 0)
-    assert found.mean.argmax() == found.total.argmax() == 6
-    assert len(slice_entropy(entropy, classes, 2).mean) == 20
+def test_the_most_doubtful_slice_comes_first() -> None:
+    doubt = np.ones(30)
+    doubt[11] = 2
+    assert suggest(doubt, np.zeros(30, bool))[0] == 11
 
 
-def test_a_sure_or_empty_volume_has_no_doubt() -> None:
-    for classes in (np.zeros((3, 4, 5), np.uint8), np.ones((3, 4, 5), np.uint8)):
-        for axis in range(3):
-            found = slice_entropy(np.zeros((3, 4, 5), np.float32), classes, axis)
-            assert not found.mean.any()
-            assert not found.total.any()
+def test_neighbours_of_a_corrected_slice_wait() -> None:
+    """Slice 10 is right; 11 is nearly as doubtful as 25, which teaches more."""
+    doubt = np.full(40, 0.1)
+    doubt[[11, 25]] = 1.0, 0.9
+    trusted = np.zeros(40, bool)
+    assert suggest(doubt, trusted)[0] == 11
+    trusted[10] = True
+    assert suggest(doubt, trusted)[0] == 25
+
+
+def test_equal_doubt_is_spread_over_the_stack() -> None:
+    first = suggest(np.ones(100), np.zeros(100, bool))[:6]
+    assert np.diff(sorted(first)).min() >= 10
+
+
+def test_nothing_is_suggested_where_all_is_right_or_sure() -> None:
+    assert suggest(np.ones(5), np.ones(5, bool)) == []
+    assert suggest(np.zeros(5), np.zeros(5, bool)) == []

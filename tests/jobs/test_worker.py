@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dante.errors import JobError
+from napari_dante.evaluate.uncertainty import slice_doubt
 from napari_dante.files import save_array
 from napari_dante.jobs.client import Worker
 from napari_dante.jobs.events import Event, Failed, Finished, Progress, Ready
@@ -57,13 +58,14 @@ def test_tells_how_sure_it_is_when_asked(
     worker: Worker, tmp_path: Path, model_file: Path, ball: Ball
 ) -> None:
     assert isinstance(predict(worker, tmp_path, model_file, ball[0])[-1], Finished)
-    assert not (tmp_path / "entropy.npy").exists()
-    request = Predict(str(tmp_path), str(model_file), (2.0, 2.0, 2.0), entropy=True)
+    assert not (tmp_path / "doubt.npy").exists()
+    request = Predict(str(tmp_path), str(model_file), (2.0, 2.0, 2.0), doubt=True)
     assert isinstance(list(worker.run(request))[-1], Finished)
     expected = Segmenter.from_file(model_file).analyse(ball[0], (2.0,) * 3, entropy=True)
-    found = np.load(tmp_path / "entropy.npy")
-    assert found.dtype == np.float32
-    assert np.array_equal(found, expected.entropy)
+    assert expected.entropy is not None
+    doubt = np.load(tmp_path / "doubt.npy")
+    assert np.array_equal(doubt, np.concatenate(slice_doubt(expected.entropy)))
+    assert doubt.any()
     assert np.array_equal(np.load(tmp_path / "mask.npy"), expected.classes)
 
 

@@ -66,7 +66,7 @@ def test_killed_in_the_middle_everything_comes_back(
     controller = dock.controller
     with qtbot.waitSignal(controller.notice, timeout=SECONDS):
         controller.open_volume(ball_file)
-    assert dock.message.sentence == "3 slices of this image were corrected before: press Restore."
+    assert dock.message.sentence == "3 slices of this image corrected before: press Restore."
     with qtbot.waitSignal(controller.predicted, timeout=SECONDS):
         dock.predict.restore.click()
     session = controller.session

@@ -177,3 +177,75 @@ def test_looking_around_is_not_a_change(desk: Desk) -> None:
     desk.layer.paint((3, 2, 2), 1)
     assert changes
     tracker.detach()
+
+
+def disk(radius: float) -> np.ndarray:
+    y, x = np.mgrid[: SHAPE[1], : SHAPE[2]]
+    return (y - 10) ** 2 + (x - 12) ** 2 <= radius**2
+
+
+def draw(desk: Desk, index: int, radius: float, value: int = 1) -> None:
+    where = np.nonzero(disk(radius))
+    desk.layer.data_setitem((np.full(len(where[0]), index), *where), value)
+
+
+def test_filling_between_is_one_step_that_waits_for_approval(desk: Desk) -> None:
+    draw(desk, 1, 3)
+    draw(desk, 4, 6)
+    before = desk.layer.data.copy()
+    assert desk.tracker.fill_between(1, ()) == [2, 3]
+    sizes = [(desk.layer.data[index] == 1).sum() for index in range(6)]
+    assert 0 == sizes[0] < sizes[1] < sizes[2] < sizes[3] < sizes[4] > sizes[5] == 0
+    assert desk.trusted == [1, 4]
+    np.testing.assert_array_equal(
+        np.flatnonzero(desk.tracker.record.changed(desk.layer.data)), [1, 2, 3, 4]
+    )
+    filled = desk.layer.data.copy()
+    desk.tracker.propose(np.full(SHAPE, 2, np.uint8))
+    np.testing.assert_array_equal(desk.layer.data == 1, filled == 1)
+    desk.layer.undo()
+    desk.layer.undo()
+    np.testing.assert_array_equal(desk.layer.data, before)
+
+
+def test_filling_between_replaces_what_the_model_said_there(desk: Desk) -> None:
+    draw(desk, 2, 9)
+    desk.tracker.record.rebase(desk.layer.data, np.ones(SHAPE, bool), step=False)
+    draw(desk, 1, 4)
+    draw(desk, 3, 4)
+    assert desk.tracker.fill_between(1, ()) == [2]
+    np.testing.assert_array_equal(desk.layer.data[2], disk(4))
+
+
+def test_filling_between_leaves_locked_structures(desk: Desk) -> None:
+    for index, radius in ((1, 8), (3, 8)):
+        draw(desk, index, radius)
+    draw(desk, 2, 3, value=2)
+    desk.tracker.record.rebase(desk.layer.data, np.ones(SHAPE, bool), step=False)
+    for index in (1, 3):
+        desk.tracker.go_to(index)
+        desk.tracker.toggle_approval()
+    assert desk.tracker.fill_between(1, {2}) == [2]
+    np.testing.assert_array_equal(desk.layer.data[2] == 2, disk(3))
+    np.testing.assert_array_equal(desk.layer.data[2] == 1, disk(8) & ~disk(3))
+
+
+def test_filling_between_goes_along_the_corrected_axis_in_mm(desk: Desk) -> None:
+    """Across x the rows are 3 mm apart, the columns 1 mm."""
+    desk.viewer.dims.order = (2, 0, 1)
+    for x in (5, 9):
+        z, y = np.nonzero(np.ones((2, 4), bool))
+        desk.layer.data_setitem((z + 2, y + 8, np.full(len(z), x)), 1)
+    assert desk.tracker.fill_between(1, ()) == [6, 7, 8]
+    for x in (6, 7, 8):
+        np.testing.assert_array_equal(desk.layer.data[..., x], desk.layer.data[..., 5])
+
+
+def test_there_is_nothing_to_fill_next_to_one_slice(desk: Desk) -> None:
+    draw(desk, 1, 4)
+    before = desk.layer.data.copy()
+    assert desk.tracker.fill_between(1, ()) == []
+    assert desk.tracker.fill_between(2, ()) == []
+    np.testing.assert_array_equal(desk.layer.data, before)
+    desk.layer.undo()
+    assert desk.trusted == []

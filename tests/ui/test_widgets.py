@@ -78,10 +78,30 @@ def test_an_empty_strip_takes_clicks(qtbot: QtBot) -> None:
 def test_the_strip_says_its_counts(qtbot: QtBot) -> None:
     strip = SliceStrip()
     qtbot.addWidget(strip)
-    strip.show_states([SliceState.EDITED, SliceState.APPROVED, SliceState.UNTOUCHED], 1)
+    strip.show_states([SliceState.EDITED, SliceState.APPROVED, SliceState.UNTOUCHED], 1, (), (0,))
     assert strip.accessibleDescription() == (
-        "Slice 1 of 3 is shown; 1 untouched, 1 edited, 1 approved"
+        "Slice 1 of 3 is shown; 1 untouched, 0 changed, not approved, 1 edited, 1 approved; "
+        "1 kept for the exam"
     )
+
+
+def test_the_strip_shows_doubt_and_the_exam(qtbot: QtBot) -> None:
+    strip = SliceStrip()
+    qtbot.addWidget(themed(strip, "#f0f1f2", "#262930"))
+    strip.resize(310, 40)
+    states = [SliceState.UNTOUCHED] * 20
+
+    def seen(doubt: tuple[float, ...], exam: tuple[int, ...]) -> list[list[int]]:
+        strip.show_states(states, 0, doubt, exam)
+        image = strip.grab().toImage()
+        columns = [round(strip.cell(index).center().x()) for index in range(20)]
+        return [[image.pixel(x, y) for y in range(40)] for x in columns]
+
+    plain = seen((), ())
+    unsure = seen((0.0,) * 10 + (1.0,) + (0.0,) * 9, ())
+    assert [index for index in range(20) if plain[index] != unsure[index]] == [10]
+    examined = seen((), (4, 5))
+    assert [index for index in range(20) if plain[index] != examined[index]] == [4, 5]
 
 
 def test_the_panel_has_a_sentence_for_every_recipe() -> None:

@@ -1,60 +1,59 @@
-"""In which slices a model is unsure. Torch-free."""
+"""In which slices a model is unsure, and which to correct next. Torch-free."""
 
 from __future__ import annotations
-
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SliceEntropy", "slice_entropy"]
+__all__ = ["slice_doubt", "suggest"]
+
+_FULL_GAIN = 0.15
 
 
-class SliceEntropy(NamedTuple):
-    """How unsure a model is of each slice of a volume.
+def slice_doubt(entropy: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
+    """Sum up how unsure a model is of each slice, for the slices across each axis.
 
-    Attributes
-    ----------
-    mean
-        (slice,) float64: mean entropy of the structures and their border, 0 (sure) to 1
-        (undecided); 0 where the slice holds none. It goes with the error relative to the
-        structures (1 - Dice), so that the small slices at the ends come first.
-    total
-        (slice,) float64: entropy summed over the slice, in voxels. It goes with the number
-        of wrong voxels, so with what a correction of the slice can bring.
-    """
-
-    mean: NDArray[np.float64]
-    total: NDArray[np.float64]
-
-
-def slice_entropy(
-    entropy: NDArray[np.float32], classes: NDArray[np.uint8], axis: int
-) -> SliceEntropy:
-    """Sum up the entropy of a prediction slice by slice.
+    The sum goes with the number of wrong voxels, so with what a correction of the slice
+    can bring.
 
     Parameters
     ----------
     entropy
-        (z, y, x), between 0 and 1.
-    classes
-        (z, y, x) class numbers, 0 for the background.
-    axis
-        Slice axis.
+        (z, y, x), 0 where the model is sure, 1 where it is undecided.
+
+    Returns
+    -------
+    tuple
+        Three arrays (slice,), in voxels: across z, across y, across x.
     """
-    within = tuple(index for index in range(3) if index != axis)
-    counted = (classes > 0) | _border(classes)
-    size = counted.sum(axis=within)
-    mean = entropy.sum(axis=within, where=counted, dtype=np.float64) / np.maximum(size, 1)
-    return SliceEntropy(mean, entropy.sum(axis=within, dtype=np.float64))
+    return tuple(
+        entropy.sum(axis=tuple(other for other in range(3) if other != axis), dtype=np.float64)
+        for axis in range(3)
+    )
 
 
-def _border(classes: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return the voxels that have a neighbour of another class."""
-    border = np.zeros(classes.shape, bool)
-    for axis in range(3):
-        along, border_along = np.moveaxis(classes, axis, 0), np.moveaxis(border, axis, 0)
-        differs = along[1:] != along[:-1]
-        border_along[1:] |= differs
-        border_along[:-1] |= differs
-    return border
+def suggest(doubt: NDArray[np.float64], trusted: NDArray[np.bool_]) -> list[int]:
+    """Return the slices worth correcting, the best next one first.
+
+    A slice is worth its doubt times its distance to the nearest slice that is right
+    already, up to 15 % of the stack: neighbours of a corrected slice teach little that is
+    new. Each suggestion counts as corrected for the next one, so the list spreads out.
+
+    Parameters
+    ----------
+    doubt
+        (slice,) not negative, see :func:`slice_doubt`.
+    trusted
+        (slice,) which slices are right already; they are never suggested.
+    """
+    places = np.arange(len(doubt))
+    reach = max(1.0, _FULL_GAIN * len(doubt))
+    gain = np.ones(len(doubt))
+    for index in np.flatnonzero(trusted):
+        gain = np.minimum(gain, np.abs(places - index) / reach)
+    order: list[int] = []
+    while (worth := doubt * gain).any():
+        best = int(worth.argmax())
+        order.append(best)
+        gain = np.minimum(gain, np.abs(places - best) / reach)
+    return order

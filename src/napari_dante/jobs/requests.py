@@ -25,16 +25,16 @@ class Predict:
     """Predict ``image.npy`` of `folder` with the model file; answers ``mask.npy`` there.
 
     ``image.npy`` is (z, y, x) in display order, ``spacing`` its voxel size in mm.
-    ``mask.npy`` holds the model's class numbers, uint8, same shape. With `entropy` there
-    is ``entropy.npy`` too, float32, same shape: 0 where the model is sure, 1 where it is
-    undecided (:attr:`napari_dante.model.inference.Prediction.entropy`).
+    ``mask.npy`` holds the model's class numbers, uint8, same shape. With `doubt` there is
+    ``doubt.npy`` too, float64: how unsure the model is of each slice across z, then y, then
+    x (:func:`napari_dante.evaluate.uncertainty.slice_doubt`).
     """
 
     folder: str
     model: str
     spacing: tuple[float, float, float]
     device: str = "auto"
-    entropy: bool = False
+    doubt: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_dante.adapt.events import Word
 from napari_dante.adapt.loop import Cancelled
 from napari_dante.errors import JobError
+from napari_dante.evaluate.uncertainty import slice_doubt
 from napari_dante.files import save_array
 from napari_dante.jobs.events import Event, Finished, Progress, Ready
 from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
@@ -71,9 +72,9 @@ def _predict(request: Predict, poll: Poll, tell: Callable[[Event], None]) -> Ite
             raise Cancelled("The prediction was cancelled.")
         tell(Progress(done, total))
 
-    found = segmenter.analyse(image, request.spacing, on_window, entropy=request.entropy)
+    found = segmenter.analyse(image, request.spacing, on_window, entropy=request.doubt)
     if found.entropy is not None:
-        save_array(folder / "entropy.npy", found.entropy)
+        save_array(folder / "doubt.npy", np.concatenate(slice_doubt(found.entropy)))
     save_array(folder / "mask.npy", found.classes)
     yield Finished("mask.npy", time.monotonic() - begin)
 

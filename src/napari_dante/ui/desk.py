@@ -28,6 +28,7 @@ from napari_dante.ui.readers import read_path
 from napari_dante.ui.session import Session, is_ours
 from napari_dante.ui.settings import read_settings
 from napari_dante.ui.states import Task
+from napari_dante.ui.words import counted
 from napari_dante.volume.open import VolumeInfo, describe
 from napari_dante.volume.progress import Tell
 
@@ -150,8 +151,8 @@ class Desk(QObject):
         image, spacing = np.asarray(session.image.data), session.geometry.spacing
         events = work.predict(self.engine.worker, image, spacing, model, self.settings.device)
 
-        def done(mask: Any) -> None:  # noqa: ANN401
-            kept = session.propose(mask, read_header(model)[0])
+        def done(proposal: work.Proposal) -> None:
+            kept = session.propose(proposal.mask, read_header(model)[0], proposal.doubt)
             if kept:
                 self.notice.emit(
                     f"{kept} corrected or approved slices were left as they are; Ctrl+Z takes "
@@ -218,7 +219,14 @@ class Desk(QObject):
             )
         self._later()
         if is_ours(layer):
-            session = Session(self.viewer, layer, self._corrected, self._later, self.failed.emit)
+            session = Session(
+                self.viewer,
+                layer,
+                self._corrected,
+                self._later,
+                self.failed.emit,
+                self.notice.emit,
+            )
             self.session = self._sessions[layer] = session
             threading.Thread(target=self._look_for, args=(session,), daemon=True).start()
             self._later()
@@ -243,9 +251,8 @@ class Desk(QObject):
     def _offer(self, session: Session, found: tuple[Path, Saved]) -> None:
         if session.tracker is None:
             session.saved = found
-            count = len(found[1].slices)
-            slices = "1 slice" if count == 1 else f"{count} slices"
-            self.notice.emit(f"{slices} of this image were corrected before: press Restore.")
+            slices = counted(len(found[1].slices), "slice")
+            self.notice.emit(f"{slices} of this image corrected before: press Restore.")
             self._later()
 
     def restore(self) -> None:

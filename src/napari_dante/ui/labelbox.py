@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
@@ -33,8 +33,10 @@ class LabelBox(QComboBox):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.activated.connect(self._activated)
 
-    def show_table(self, table: Mapping[int, Label], value: int) -> None:
-        """Show the structures, and `value` as the one that is painted."""
+    def show_table(
+        self, table: Mapping[int, Label], value: int, locked: Collection[int] = ()
+    ) -> None:
+        """Show the structures, `value` as the one that is painted, and which are locked."""
         entries = {**table, 0: _ERASE}
         if entries != self._table:
             self._table = entries
@@ -42,6 +44,8 @@ class LabelBox(QComboBox):
             for label in entries.values():
                 self.addItem(_swatch(label.colour), label.name)
             self.addItem(_ANOTHER)
+        for place, (key, label) in enumerate(entries.items()):
+            self.setItemText(place, f"{label.name} (locked)" if key in locked else label.name)
         self.setCurrentIndex(list(entries).index(value) if value in entries else -1)
 
     def _activated(self, index: int) -> None:

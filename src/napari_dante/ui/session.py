@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from napari_dante.corrections.journal import Saved
 from napari_dante.errors import TeachError
+from napari_dante.evaluate.uncertainty import suggest
 from napari_dante.jobs.folder import CaseData
 from napari_dante.model.spec import ArchitectureSpec, further_labels
 from napari_dante.ui.keeper import Keeper
+from napari_dante.ui.keys import Keys
 from napari_dante.ui.layers import grid_of, labels_kwargs, name_labels
+from napari_dante.ui.locks import Locks
 from napari_dante.ui.states import SliceState
 from napari_dante.ui.tracker import Tracker
+from napari_dante.ui.words import counted
 from napari_dante.volume import Geometry, Label, labels_from_json
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PREVIEW", "Session", "is_ours"]
 
+Doubt = tuple[NDArray[np.float64], ...]
 PREVIEW = "New model (not kept yet)"
 
 
@@ -49,6 +54,8 @@ class Session:
         Called when another slice is shown.
     on_failure
         Called, from another thread, with a sentence when the journal cannot be written.
+    on_notice
+        Called with a sentence about something that is no failure.
 
     Attributes
     ----------
@@ -63,6 +70,7 @@ class Session:
         on_change: Callable[[], None],
         on_move: Callable[[], None],
         on_failure: Callable[[str], None],
+        on_notice: Callable[[str], None],
     ) -> None:
         grid = grid_of(image.metadata)
         if grid is None:
@@ -70,13 +78,17 @@ class Session:
         self.image = image
         self.geometry: Geometry = grid.geometry
         self.tracker: Tracker | None = None
+        self.locks: Locks | None = None
         self.saved: tuple[Path, Saved] | None = None
+        self._doubt: Doubt | None = None
+        self._keys: Keys | None = None
         self._keeper: Keeper | None = None
         self._preview: Labels | None = None
         self._viewer = viewer
         self._on_change = on_change
         self._on_move = on_move
         self._on_failure = on_failure
+        self._on_notice = on_notice
 
     @property
     def labels(self) -> Labels | None:
@@ -100,20 +112,89 @@ class Session:
         if self.tracker is None:
             return []
         data, record = self.tracker.layer.data, self.tracker.record
-        pairs = zip(record.approved(data), record.edited(data), strict=True)
+        flags = zip(record.approved(data), record.edited(data), record.changed(data), strict=True)
+        order = (SliceState.APPROVED, SliceState.EDITED, SliceState.CHANGED)
         return [
-            SliceState.APPROVED
-            if approved
-            else SliceState.EDITED
-            if edited
-            else SliceState.UNTOUCHED
-            for approved, edited in pairs
+            next((state for state, on in zip(order, one, strict=True) if on), SliceState.UNTOUCHED)
+            for one in flags
         ]
 
-    def propose(self, mask: NDArray[np.uint8], spec: ArchitectureSpec) -> int:
+    @property
+    def doubt(self) -> NDArray[np.float64] | None:
+        """How unsure the model is of each slice; None where it was not asked."""
+        if self._doubt is None or self.tracker is None:
+            return None
+        return self._doubt[self.tracker.record.axis]
+
+    @property
+    def suggestions(self) -> list[int]:
+        """The slices worth correcting, the best first.
+
+        Where the model was not asked how sure it is, every slice with a mask counts alike.
+        """
+        if self.tracker is None:
+            return []
+        data, record = self.tracker.layer.data, self.tracker.record
+        doubt = self.doubt
+        if doubt is None:
+            doubt = np.moveaxis(data, record.axis, 0).any(axis=(1, 2)).astype(np.float64)
+        return suggest(doubt, record.trusted(data))
+
+    def go_on(self, step: int) -> None:
+        """Show the next suggested slice, or the previous one with -1."""
+        order = self.suggestions
+        if self.tracker is None or not order:
+            self._on_notice("There is no further slice to suggest.")
+            return
+        current = self.tracker.current
+        if self.tracker.on_axis and current in order:
+            place = order.index(current) + step
+        else:
+            place = 0 if step > 0 else -1
+        self.tracker.go_to(order[place % len(order)])
+
+    def choose_structure(self, step: int) -> None:
+        """Paint with the next structure of the mask, or the previous one with -1."""
+        values = sorted(self.table)
+        if self.labels is None or not values:
+            return
+        now = self.labels.selected_label
+        place = values.index(now) + step if now in values else 0
+        self.labels.selected_label = values[place % len(values)]
+
+    def fill_between(self) -> None:
+        """Fill the chosen structure between the corrected or approved slices that show it."""
+        if self.tracker is None or self.locks is None:
+            return
+        value = self.tracker.layer.selected_label
+        if value not in self.table:
+            self._on_notice("Choose the structure to fill first.")
+            return
+        filled = self.tracker.fill_between(value, self.locks.values)
+        name = self.names[value]
+        self._on_notice(
+            f"{name} was filled on {counted(len(filled), 'slice')}: look through them and "
+            "approve those that are right (A). Ctrl+Z takes it back."
+            if filled
+            else f"There is nothing to fill: draw {name} on two slices with others between "
+            "them, or approve slices that show it."
+        )
+
+    def propose(
+        self, mask: NDArray[np.uint8], spec: ArchitectureSpec, doubt: Doubt | None = None
+    ) -> int:
         """Show a model's mask: a first one as a layer, a later one where nobody corrected.
 
         A model that knows other structures gets a layer of its own; the old one stays.
+
+        Parameters
+        ----------
+        mask
+            Class numbers (z, y, x).
+        spec
+            Of the model.
+        doubt
+            How unsure the model is of each slice across z, y and x, where it was asked.
 
         Returns
         -------
@@ -124,10 +205,12 @@ class Session:
         if self.tracker is not None and self.names == {v: one.name for v, one in table.items()}:
             kept = int(self.tracker.record.trusted(self.tracker.layer.data).sum())
             self.tracker.propose(mask)
+            self._doubt = doubt
             if self._keeper is not None:
                 self._keeper.renew()
             return kept
         self.adopt(self._new_layer(mask.copy(), table))
+        self._doubt = doubt
         return 0
 
     def _new_layer(self, mask: NDArray[Any], table: dict[int, Label]) -> Labels:
@@ -174,6 +257,18 @@ class Session:
         table = (grid.labels if grid is not None else None) or {}
         image = np.asarray(self.image.data)
         self._keeper = Keeper(image, self.tracker, table, self._on_failure)
+        self.locks = Locks(layer)
+        self._keys = Keys(layer, self._actions(self.tracker))
+
+    def _actions(self, tracker: Tracker) -> dict[str, Callable[[], object]]:
+        return {
+            "A": tracker.toggle_approval,
+            "N": lambda: self.go_on(1),
+            "Shift-N": lambda: self.go_on(-1),
+            "Q": lambda: self.choose_structure(-1),
+            "W": lambda: self.choose_structure(1),
+            "I": self.fill_between,
+        }
 
     def add_structure(self, name: str) -> int:
         """Add a structure to the mask, beside those of the model; return its label value.
@@ -236,6 +331,11 @@ class Session:
 
     def release(self) -> None:
         """Stop following the labels layer; it stays in the viewer."""
+        self._doubt = None
+        for one in (self._keys, self.locks):
+            if one is not None:
+                one.release()
+        self._keys = self.locks = None
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None

@@ -11,6 +11,7 @@ class SliceState(Enum):
     """What a person did to a slice."""
 
     UNTOUCHED = "untouched"
+    CHANGED = "changed, not approved"
     EDITED = "edited"
     APPROVED = "approved"
 

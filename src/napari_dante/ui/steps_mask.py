@@ -15,6 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_dante.errors import TeachError
+from napari_dante.evaluate.split import Split
 from napari_dante.jobs.events import Event, Progress
 from napari_dante.ui.cards import ProgressRow, button, row, text
 from napari_dante.ui.controller import Controller
@@ -23,10 +25,18 @@ from napari_dante.ui.layers import VIEWS
 from napari_dante.ui.samples import SAMPLES, sample_path
 from napari_dante.ui.states import SliceState, Task
 from napari_dante.ui.strip import SliceStrip
+from napari_dante.ui.words import counted
 from napari_dante.volume.open import VolumeInfo
 
 __all__ = ["CorrectStep", "OpenStep", "PredictStep"]
 
+_LEGEND = (
+    "Hatched: the model is unsure. Orange: corrected. Green: approved. Blue: kept for the exam. "
+)
+_HINT = (
+    "Keys: 2 paint, 1 erase, 4 fill, [ ] brush size, Q W structure, Ctrl+Z undo. "
+    "Mouse: wheel slices, Ctrl+wheel zoom, right-drag window."
+)
 _TIMES = " \N{MULTIPLICATION SIGN} "
 FILES = (
     "Images (*.nii *.nii.gz *.hdr *.img *.mgh *.mgz *.nrrd *.nhdr *.dcm *.ima DICOMDIR *.zip)"
@@ -203,7 +213,7 @@ class PredictStep(QWidget):
 
 
 class CorrectStep(QWidget):
-    """The slice strip and the way to approve a slice."""
+    """The slice strip, what to correct next, and with which structure."""
 
     def __init__(self, controller: Controller) -> None:
         super().__init__()
@@ -214,14 +224,28 @@ class CorrectStep(QWidget):
         self.label = LabelBox()
         self.label.chosen.connect(self._paint_with)
         self.label.wanted.connect(self._add_structure)
-        self.hint = text(faint=True)
+        self.lock = QPushButton("Lock")
+        self.lock.setCheckable(True)
+        self.lock.setToolTip("A locked structure can grow; no tool takes anything from it.")
+        self.lock.clicked.connect(self._lock)
         self.approve = button("Approve slice (A)", self._approve)
+        self.next = button("Next suggested (N)", self._next)
+        self.next.setToolTip(
+            "The slice where the model is most unsure, far from what is corrected already. "
+            "Shift+N goes back."
+        )
+        self.fill = button("Fill between slices (I)", self._fill)
+        self.fill.setToolTip(
+            "Fills the chosen structure between the corrected or approved slices that show it."
+        )
+        self.hint = text(faint=True)
         layout = QVBoxLayout(self)
         layout.setSpacing(6)
         layout.addWidget(self.count)
         layout.addWidget(self.strip)
-        layout.addWidget(self.approve)
-        layout.addLayout(row(text("Paint"), self.label))
+        layout.addLayout(row(self.approve, self.next))
+        layout.addLayout(row(text("Paint"), self.label, self.lock))
+        layout.addWidget(self.fill)
         layout.addWidget(self.hint)
 
     @property
@@ -241,21 +265,33 @@ class CorrectStep(QWidget):
             self.count.setText("Nothing to correct yet.")
             return
         states, current = session.states, tracker.current
-        self.strip.show_states(states, current)
-        self.label.show_table(session.table, tracker.layer.selected_label)
-        self.count.setText(_counted(states))
+        split, doubt = self._split(), session.doubt
+        exam = split.exam if split is not None else ()
+        self.strip.show_states(states, current, () if doubt is None else doubt.tolist(), exam)
+        locked = session.locks.values if session.locks is not None else frozenset()
+        value = tracker.layer.selected_label
+        self.label.show_table(session.table, value, locked)
+        self.lock.setEnabled(value in session.table)
+        self.lock.setChecked(value in locked)
+        self.fill.setEnabled(value in session.table)
+        self.count.setText(_counted(states, split))
         view = VIEWS[tracker.record.axis]
         approved = states[current] is SliceState.APPROVED
-        verb = "Take back approval of" if approved else "Approve"
-        self.approve.setText(f"{verb} {view} slice {current} (A)")
+        verb = "Take back approval" if approved else f"Approve {view} {current}"
+        self.approve.setText(f"{verb} (A)")
         self.approve.setEnabled(tracker.on_axis)
         self.hint.setText(
-            "Keys: 2 paint, 1 erase, 4 fill, [ ] brush size, Ctrl+Z undo, A approve. "
-            "Mouse: wheel slices, Ctrl+wheel zoom, right-drag window."
+            _LEGEND + _HINT
             if tracker.on_axis
             else f"Corrections are counted on {view} slices: strokes in this view are kept, "
             f"but only {view} slices can be approved. Click the strip to go back."
         )
+
+    def _split(self) -> Split | None:
+        try:
+            return self._controller.split
+        except TeachError:
+            return None
 
     def _go_to(self, index: int) -> None:
         session = self._controller.session
@@ -278,16 +314,36 @@ class CorrectStep(QWidget):
             self._paint_with(value)
         self.refresh()
 
+    def _lock(self) -> None:
+        session = self._controller.session
+        if session is not None and session.locks is not None and session.labels is not None:
+            session.locks.toggle(session.labels.selected_label)
+        self.refresh()
+
+    def _next(self) -> None:
+        if self._controller.session is not None:
+            self._controller.session.go_on(1)
+
+    def _fill(self) -> None:
+        if self._controller.session is not None:
+            self._controller.session.fill_between()
+
     def _approve(self) -> None:
         session = self._controller.session
         if session is not None and session.tracker is not None:
             session.tracker.toggle_approval()
 
 
-def _counted(states: list[SliceState]) -> str:
+def _counted(states: list[SliceState], split: Split | None) -> str:
+    """Say what a lesson would use, and what is still to be looked at."""
     approved, edited = states.count(SliceState.APPROVED), states.count(SliceState.EDITED)
-    number = approved + edited
-    if not number:
-        return "No slice to learn from yet: correct or approve a few."
-    slices = "1 slice" if number == 1 else f"{number} slices"
-    return f"{slices} to learn from: {approved} approved, {edited} edited"
+    changed = states.count(SliceState.CHANGED)
+    open_ones = f" {counted(changed, 'slice')} changed, to be approved." if changed else ""
+    if not approved + edited:
+        return f"No slice to learn from yet: correct or approve a few.{open_ones}"
+    done = f"{counted(approved + edited, 'slice')}: {approved} approved, {edited} edited"
+    if split is None:
+        return f"{done}.{open_ones}"
+    use = f"{len(split.learn)} to learn from, {len(split.exam)} for the exam"
+    left = f", {len(split.gap)} between them left out" if split.gap else ""
+    return f"{done}; {use}{left}.{open_ones}"

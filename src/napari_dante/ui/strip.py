@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from qtpy.QtCore import QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from qtpy.QtGui import (
+    QBrush,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+)
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from napari_dante.ui import look
@@ -17,8 +25,10 @@ __all__ = ["SliceStrip"]
 class SliceStrip(QWidget):
     """Cells from the first slice to the last; a click or the arrow keys go there.
 
-    Untouched slices are a low grey line, edited ones an orange half, approved ones a green
-    full cell, so that height says it without colour. The shown slice has a frame.
+    Untouched slices are a low grey line under a hatched skyline, as high as the model is
+    unsure; changed ones a low orange cell, edited ones an orange half, approved ones a
+    green full cell, so that height says it without colour. Slices kept for the exam have a
+    blue bar on top, the shown slice a frame.
     """
 
     chosen = Signal(int)
@@ -27,6 +37,8 @@ class SliceStrip(QWidget):
         super().__init__(parent)
         self._states: list[SliceState] = []
         self._current = 0
+        self._doubt: list[float] = []
+        self._exam: frozenset[int] = frozenset()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
@@ -35,19 +47,42 @@ class SliceStrip(QWidget):
 
     def sizeHint(self) -> QSize:
         """Return a height that a pointer hits easily."""
-        return QSize(200, 30)
+        return QSize(200, 40)
 
     @property
     def states(self) -> tuple[SliceState, ...]:
         """What is shown."""
         return tuple(self._states)
 
-    def show_states(self, states: Sequence[SliceState], current: int) -> None:
-        """Show the state of every slice, and which one is on the screen."""
-        self._states, self._current = list(states), current
+    def show_states(
+        self,
+        states: Sequence[SliceState],
+        current: int,
+        doubt: Sequence[float] = (),
+        exam: Collection[int] = (),
+    ) -> None:
+        """Show every slice.
+
+        Parameters
+        ----------
+        states
+            What was done to each slice.
+        current
+            The one on the screen.
+        doubt
+            How unsure the model is of each, in any unit; empty where it was not asked.
+        exam
+            Those that a lesson would not learn from, but be examined on.
+        """
+        self._states, self._current, self._exam = list(states), current, frozenset(exam)
+        most = max(doubt, default=0.0)
+        self._doubt = [one / most for one in doubt] if most > 0 else []
         counts = {state: self._states.count(state) for state in SliceState}
         text = ", ".join(f"{count} {state.value}" for state, count in counts.items())
-        self.setAccessibleDescription(f"Slice {current} of {len(self._states)} is shown; {text}")
+        self.setAccessibleDescription(
+            f"Slice {current} of {len(self._states)} is shown; {text}; "
+            f"{len(self._exam)} kept for the exam"
+        )
         self.update()
 
     def cell(self, index: int) -> QRectF:
@@ -68,19 +103,42 @@ class SliceStrip(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         base = QRectF(1, self.height() - 9, self.width() - 2, 6)
         painter.fillRect(base, look.faint(self, 60))
+        self._hatch_doubt(painter)
         colours = {
+            SliceState.CHANGED: (look.orange(self), 0.35),
             SliceState.EDITED: (look.orange(self), 0.6),
             SliceState.APPROVED: (look.green(self), 1.0),
         }
         for index, state in enumerate(self._states):
             if state in colours:
                 colour, share = colours[state]
-                cell = _widened(self.cell(index), 3.0)
-                cell.setTop(cell.bottom() - cell.height() * share)
-                painter.fillRect(cell.adjusted(0.4, 0, -0.4, 0), colour)
+                painter.fillRect(self._bar(index, share).adjusted(0.4, 0, -0.4, 0), colour)
+        for index in self._exam:
+            cell = _widened(self.cell(index), 3.0)
+            painter.fillRect(QRectF(cell.left(), 0, cell.width(), 3), look.blue(self))
         if self._states:
             self._frame_current(painter)
         painter.end()
+
+    def _bar(self, index: int, share: float) -> QRectF:
+        """Return the lower part of a cell, its height `share` of the whole."""
+        cell = _widened(self.cell(index), 3.0)
+        cell.setTop(cell.bottom() - cell.height() * share)
+        return cell
+
+    def _hatch_doubt(self, painter: QPainter) -> None:
+        """Draw the skyline of doubt over the slices that nobody touched."""
+        skyline = QPainterPath()
+        for index, (share, state) in enumerate(zip(self._doubt, self._states, strict=False)):
+            if state is SliceState.UNTOUCHED:
+                cell = self.cell(index)
+                height = cell.height() * 0.85 * share
+                skyline.addRect(QRectF(cell.left(), cell.bottom() - height, cell.width(), height))
+        painter.fillPath(
+            skyline.simplified(), QBrush(look.faint(self, 170), Qt.BrushStyle.BDiagPattern)
+        )
+        painter.setPen(QPen(look.faint(self, 110), 1.0))
+        painter.drawPath(skyline.simplified())
 
     def _frame_current(self, painter: QPainter) -> None:
         cell = _widened(self.cell(self._current), 5.0).adjusted(0, -2, 0, 2)
@@ -98,7 +156,7 @@ class SliceStrip(QWidget):
         if index is None:
             return
         place = event.globalPosition().toPoint()
-        QToolTip.showText(place, f"Slice {index}: {self._states[index].value}", self)
+        QToolTip.showText(place, self._about(index), self)
         if event.buttons() & Qt.MouseButton.LeftButton:
             self._choose(index)
 
@@ -110,6 +168,14 @@ class SliceStrip(QWidget):
             return
         last = len(self._states) - 1
         self._choose(min(max(self._current + steps[event.key()], 0), last))
+
+    def _about(self, index: int) -> str:
+        words = [f"Slice {index}: {self._states[index].value}"]
+        if index in self._exam:
+            words.append("kept for the exam")
+        if self._doubt and self._states[index] is SliceState.UNTOUCHED:
+            words.append(f"doubt {self._doubt[index]:.0%} of the most doubtful slice")
+        return ", ".join(words)
 
     def _choose(self, index: int | None) -> None:
         if index is not None and index != self._current:

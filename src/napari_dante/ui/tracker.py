@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,13 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_dante.corrections import CorrectionRecord
+from napari_dante.corrections.between import between
 from napari_dante.corrections.journal import Saved
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-__all__ = ["APPROVE_KEY", "Tracker"]
-
-APPROVE_KEY = "A"
+__all__ = ["Tracker"]
 
 
 class Tracker:
@@ -61,7 +60,6 @@ class Tracker:
         layer.events.set_data.connect(self._set_refreshed)
         layer.events.selected_label.connect(self._moved)
         vars(layer).update(undo=self._undo, redo=self._redo)
-        layer.bind_key(APPROVE_KEY, lambda _: self.toggle_approval(), overwrite=True)
 
     def detach(self) -> None:
         """Stop listening."""
@@ -73,7 +71,6 @@ class Tracker:
         dims.order.disconnect(self._turned)
         dims.ndisplay.disconnect(self._turned)
         dims.current_step.disconnect(self._moved)
-        self.layer.bind_key(APPROVE_KEY, None)
         for name in ("undo", "redo"):
             vars(self.layer).pop(name)
 
@@ -148,6 +145,44 @@ class Tracker:
         self.record.rebase(self.layer.data, free, step=changed > 0)
         self._on_change()
         return changed
+
+    def fill_between(self, value: int, locked: Collection[int]) -> list[int]:
+        """Fill a structure between the slices that are right, as one step to be undone.
+
+        What is filled is kept against the model, but nobody has looked at it yet: a filled
+        slice is learned from once it is approved.
+
+        Parameters
+        ----------
+        value
+            The structure.
+        locked
+            Structures whose voxels stay what they are.
+
+        Returns
+        -------
+        list of int
+            The slices that changed, ascending.
+        """
+        data, axis = self.layer.data, self.record.axis
+        along = np.moveaxis(data, axis, 0)
+        right = np.flatnonzero(self.record.trusted(data)).tolist()
+        row, column = (float(step) for step in np.delete(self.layer.scale, axis))
+        filled = between({index: along[index] == value for index in right}, (row, column))
+        changed: dict[int, NDArray[np.bool_]] = {}
+        for index, plane in filled.items():
+            now = along[index]
+            differs = plane != (now == value)
+            changed[index] = differs & ~np.isin(now, list(locked))
+        where = _voxels(changed, axis)
+        if not len(where[0]):
+            return []
+        new = np.concatenate([filled[index][changed[index]] for index in changed])
+        with self._mute():
+            self.layer.data_setitem(where, np.where(new, value, 0).astype(data.dtype))
+        self.record.note([(where, None, None)], on_axis=False)
+        self._on_change()
+        return [index for index, plane in changed.items() if plane.any()]
 
     def restore(self, saved: Saved) -> None:
         """Bring back what a journal tells, on a layer that holds the proposal untouched.
@@ -233,3 +268,17 @@ class Tracker:
 
     def _set_refreshed(self) -> None:
         self._refreshed = True
+
+
+def _voxels(planes: Mapping[int, NDArray[np.bool_]], axis: int) -> tuple[NDArray[np.int64], ...]:
+    """Return where the planes across `axis` are True, as indices (z, y, x)."""
+    empty = np.zeros(0, np.int64)
+    found = [(np.full(plane.sum(), index), *np.nonzero(plane)) for index, plane in planes.items()]
+    slices, rows, columns = (
+        (np.concatenate([empty, *parts]) for parts in zip(*found, strict=True))
+        if found
+        else (empty, empty, empty)
+    )
+    where = [rows, columns]
+    where.insert(axis, slices)
+    return tuple(where)

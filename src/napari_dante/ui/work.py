@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from napari_dante.jobs.rehearsal import rehearsal
 from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
 from napari_dante.model.file import read_header, read_model
 
-__all__ = ["Cancelled", "Offer", "WorkerDied", "check", "predict", "push", "teach"]
+__all__ = ["Cancelled", "Offer", "Proposal", "WorkerDied", "check", "predict", "push", "teach"]
 
 
 _log = logging.getLogger("napari_dante")
@@ -40,6 +40,21 @@ class Cancelled(JobError):
 
 class WorkerDied(JobError):
     """The background process ended in the middle; the job can be resumed."""
+
+
+class Proposal(NamedTuple):
+    """What a model says of an image.
+
+    Attributes
+    ----------
+    mask
+        Class numbers, shape of the image (z, y, x).
+    doubt
+        How unsure it is of each slice across z, y and x.
+    """
+
+    mask: NDArray[np.uint8]
+    doubt: tuple[NDArray[np.float64], ...]
 
 
 @dataclass(frozen=True)
@@ -81,8 +96,8 @@ def predict(
     spacing: tuple[float, float, float],
     model: Path,
     device: Device,
-) -> Generator[Event, None, NDArray[np.uint8]]:
-    """Predict an image (z, y, x) and return class numbers of the same shape.
+) -> Generator[Event, None, Proposal]:
+    """Predict an image (z, y, x).
 
     Raises
     ------
@@ -91,9 +106,10 @@ def predict(
     """
     with tempfile.TemporaryDirectory(prefix="napari-dante-") as folder:
         save_array(Path(folder) / "image.npy", image)
-        yield from _run(worker, Predict(folder, str(model), spacing, device))
-        mask: NDArray[np.uint8] = np.load(Path(folder) / "mask.npy", allow_pickle=False)
-    return mask
+        yield from _run(worker, Predict(folder, str(model), spacing, device, doubt=True))
+        mask = np.load(Path(folder) / "mask.npy", allow_pickle=False)
+        doubt = np.load(Path(folder) / "doubt.npy", allow_pickle=False)
+    return Proposal(mask, tuple(np.split(doubt, np.cumsum(image.shape)[:-1])))
 
 
 def teach(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import (
     QBrush,
     QKeyEvent,
@@ -13,6 +13,7 @@ from qtpy.QtGui import (
     QPainterPath,
     QPaintEvent,
     QPen,
+    QPolygonF,
 )
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
@@ -28,7 +29,7 @@ class SliceStrip(QWidget):
     Untouched slices are a low grey line under a hatched skyline, as high as the model is
     unsure; changed ones a low orange cell, edited ones an orange half, approved ones a
     green full cell, so that height says it without colour. Slices kept for the exam have a
-    blue bar on top, the shown slice a frame.
+    blue mark on top, the shown slice a frame.
     """
 
     chosen = Signal(int)
@@ -114,8 +115,11 @@ class SliceStrip(QWidget):
                 colour, share = colours[state]
                 painter.fillRect(self._bar(index, share).adjusted(0.4, 0, -0.4, 0), colour)
         for index in self._exam:
-            cell = _widened(self.cell(index), 3.0)
-            painter.fillRect(QRectF(cell.left(), 0, cell.width(), 3), look.blue(self))
+            middle = self.cell(index).center().x()
+            mark = [QPointF(middle - 4, 0), QPointF(middle + 4, 0), QPointF(middle, 7)]
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(look.blue(self))
+            painter.drawPolygon(QPolygonF(mark))
         if self._states:
             self._frame_current(painter)
         painter.end()

@@ -16,7 +16,17 @@ from typing import Any
 
 from benchmarks.pairs import Row, benchmark, fresh
 
-BENCHMARKS = ("window", "steps", "prediction", "adapter", "teaching", "forgetting", "volumes")
+BENCHMARKS = (
+    "start",
+    "strokes",
+    "window",
+    "steps",
+    "prediction",
+    "adapter",
+    "teaching",
+    "forgetting",
+    "volumes",
+)
 
 
 def main() -> None:

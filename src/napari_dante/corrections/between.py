@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 __all__ = ["between"]
 
@@ -51,6 +50,8 @@ def _depth(plane: Plane, spacing: tuple[float, float]) -> NDArray[np.float64]:
 
     Half a voxel is taken off on either side: the outline runs between the voxels.
     """
+    from scipy.ndimage import distance_transform_edt  # a quarter of a second, so not before
+
     half = min(spacing) / 2
     inside = distance_transform_edt(np.pad(plane, 1), sampling=spacing)[1:-1, 1:-1]
     outside = distance_transform_edt(~plane, sampling=spacing)

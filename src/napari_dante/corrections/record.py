@@ -9,7 +9,6 @@ whether that write is in force.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 __all__ = ["CorrectionRecord", "Corrections"]
 
 Box = tuple[slice, slice, slice]
+Limits = tuple[tuple[int, int], tuple[int, int]]
 
 _TOUCHED = 1
 _TOUCHED_ON_AXIS = 2
@@ -59,8 +59,8 @@ class CorrectionRecord:
     def __init__(self, baseline: NDArray[Any], axis: int = 0) -> None:
         self._baseline = np.array(baseline, order="C")
         self._touched = np.zeros(baseline.shape, dtype=np.uint8)
-        self._box: list[list[int]] | None = None
-        self._digests: dict[int, bytes] = {}
+        self._boxes: dict[int, Limits] = {}
+        self._approved: dict[int, NDArray[Any]] = {}
         self._rewrites: list[_Rewrite] = []
         self._step = 0
         self._axis = axis
@@ -85,7 +85,7 @@ class CorrectionRecord:
     @property
     def empty(self) -> bool:
         """Whether nothing was ever painted or approved."""
-        return self._box is None and not self._digests
+        return not self._boxes and not self._approved
 
     @property
     def size(self) -> int:
@@ -157,17 +157,17 @@ class CorrectionRecord:
 
     def approve(self, index: int, data: NDArray[Any]) -> None:
         """Take slice `index` as right the way it is in `data`."""
-        self._digests[index] = self._digest(index, data)
+        self._approved[index] = self._plane(index, data).copy()
 
     def unapprove(self, index: int) -> None:
         """Take back the approval of slice `index`; no approval is no error."""
-        self._digests.pop(index, None)
+        self._approved.pop(index, None)
 
     def approved(self, data: NDArray[Any]) -> NDArray[np.bool_]:
         """Return, per slice, whether it is what was approved, unchanged."""
         flags = np.zeros(self.size, dtype=np.bool_)
-        for index, digest in self._digests.items():
-            flags[index] = self._digest(index, data) == digest
+        for index, plane in self._approved.items():
+            flags[index] = np.array_equal(self._plane(index, data), plane)
         return flags
 
     def edited(self, data: NDArray[Any]) -> NDArray[np.bool_]:
@@ -204,10 +204,10 @@ class CorrectionRecord:
 
     def changed(self, data: NDArray[Any]) -> NDArray[np.bool_]:
         """Return, per slice, whether any correction stands on it, from whatever view."""
-        found = self.corrections(data)
-        others = tuple(axis for axis in range(3) if axis != self._axis)
         flags = np.zeros(self.size, dtype=np.bool_)
-        flags[found.box[self._axis]] = found.mask.any(axis=others)
+        for index, box in self._slices():
+            differs = data[box] != self._baseline[box]
+            flags[index] = bool((self._touched[box].astype(np.bool_) & differs).any())
         return flags
 
     def free(self, data: NDArray[Any]) -> NDArray[np.bool_]:
@@ -220,24 +220,28 @@ class CorrectionRecord:
         return free
 
     def _dirty(self) -> Box:
-        if self._box is None:
+        """Return the smallest box around everything that was ever touched."""
+        if not self._boxes:
             return slice(0, 0), slice(0, 0), slice(0, 0)
-        z, y, x = (slice(low, high) for low, high in self._box)
-        return z, y, x
+        parts = [slice(min(self._boxes), max(self._boxes) + 1)]
+        rows, columns = zip(*self._boxes.values(), strict=True)
+        for low, high in (zip(*rows, strict=True), zip(*columns, strict=True)):
+            parts.append(slice(min(low), max(high)))
+        return self._box(*parts)
 
     def _slices(self) -> Iterator[tuple[int, Box]]:
-        """Yield each slice that the dirty box meets, cut to the box."""
-        box = list(self._dirty())
-        for index in range(box[self._axis].start, box[self._axis].stop):
-            z, y, x = (
-                slice(index, index + 1) if axis == self._axis else part
-                for axis, part in enumerate(box)
-            )
-            yield index, (z, y, x)
+        """Yield each slice that was touched, cut to what was touched there."""
+        for index, (row, column) in self._boxes.items():
+            yield index, self._box(slice(index, index + 1), slice(*row), slice(*column))
 
-    def _digest(self, index: int, data: NDArray[Any]) -> bytes:
-        plane = np.ascontiguousarray(np.take(data, index, axis=self._axis))
-        return hashlib.blake2b(plane.tobytes(), digest_size=16).digest()
+    def _box(self, along: slice, row: slice, column: slice) -> Box:
+        parts = [row, column]
+        parts.insert(self._axis, along)
+        return parts[0], parts[1], parts[2]
+
+    def _plane(self, index: int, data: NDArray[Any]) -> NDArray[Any]:
+        plane: NDArray[Any] = np.moveaxis(data, self._axis, 0)[index]
+        return plane
 
     def _forget_undone(self) -> None:
         """End the redo history: rewrites taken back before a new step never return."""
@@ -254,8 +258,12 @@ class CorrectionRecord:
             self._grow([(int(one.min()), int(one.max()) + 1) for one in indices])
 
     def _grow(self, limits: Sequence[tuple[int, int]]) -> None:
-        if self._box is None:
-            self._box = [list(pair) for pair in limits]
-            return
-        for mine, (low, high) in zip(self._box, limits, strict=True):
-            mine[:] = min(mine[0], low), max(mine[1], high)
+        """Take in that a box was touched: its slices remember where on them."""
+        row, column = (pair for axis, pair in enumerate(limits) if axis != self._axis)
+        for index in range(*limits[self._axis]):
+            old = self._boxes.get(index, (row, column))
+            self._boxes[index] = (_union(old[0], row), _union(old[1], column))
+
+
+def _union(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return min(one[0], other[0]), max(one[1], other[1])

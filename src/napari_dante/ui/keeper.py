@@ -85,7 +85,7 @@ class Keeper:
         self._tracker = tracker
         self._failed = failed
         self._labels = labels_to_json(table)
-        self._written: dict[int, bytes] = {}
+        self._written: dict[int, Entry] = {}
         self._axis = tracker.record.axis
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dante-journal")
         self._journal = self._thread.submit(self._open, image, self._state())
@@ -130,14 +130,18 @@ class Keeper:
         record, data = self._tracker.record, self._tracker.layer.data
         approved, edited, changed = record.approved(data), record.edited(data), record.changed(data)
         standing = set(np.flatnonzero(approved | changed).tolist())
+        planes = np.moveaxis(data, self._axis, 0)
         entries = []
         for index in sorted(standing | self._written.keys()):
-            plane = np.array(np.take(data, index, self._axis))
-            entry = Entry(index, bool(edited[index]), bool(approved[index]), plane)
-            state = bytes([entry.edited, entry.approved]) + plane.tobytes()
-            if self._written.get(index) != state:
-                self._written[index] = state
-                entries.append(entry)
+            flags = bool(edited[index]), bool(approved[index])
+            old = self._written.get(index)
+            if (
+                old is None
+                or flags != (old.edited, old.approved)
+                or not np.array_equal(old.plane, planes[index])
+            ):
+                entries.append(Entry(index, *flags, planes[index].copy()))
+        self._written.update((entry.index, entry) for entry in entries)
         return entries
 
     def _open(self, image: NDArray[Any], start: Saved) -> Journal | None:

@@ -12,9 +12,8 @@ from napari.utils.notifications import show_warning
 from napari_dante.ui.activity import Activity
 from napari_dante.ui.layers import LayerData, image_layer, label_layer
 from napari_dante.volume import holds_labels, open_labels, open_volume
-from napari_dante.volume.dicom_file import is_dicom
-from napari_dante.volume.dicom_source import is_dicom_archive
 from napari_dante.volume.progress import Tell, untold
+from napari_dante.volume.sniff import is_dicom, is_dicom_archive
 
 __all__ = ["get_dicom_reader", "get_nifti_reader", "read_path"]
 

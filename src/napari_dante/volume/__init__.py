@@ -6,16 +6,10 @@ True
 >>> write_nifti("copy.nii.gz", volume.array, volume.geometry)    # doctest: +SKIP
 """
 
-from napari_dante.volume.dicom import DicomScan, Refusal, SeriesInfo, read_dicom, scan_dicom
-from napari_dante.volume.dicom_seg import NAMES_THE_PATIENT, write_dicom_seg
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from napari_dante.volume.geometry import GRID_TOLERANCE_MM, Geometry
-from napari_dante.volume.label_files import LABEL_FILES, read_label_file, write_label_file
-from napari_dante.volume.nifti import (
-    check_nifti_name,
-    read_nifti,
-    read_nifti_labels,
-    write_nifti,
-)
 from napari_dante.volume.open import (
     Description,
     VolumeInfo,
@@ -33,6 +27,17 @@ from napari_dante.volume.volume import (
     labels_to_json,
     match_grid,
 )
+
+if TYPE_CHECKING:
+    from napari_dante.volume.dicom import DicomScan, Refusal, SeriesInfo, read_dicom, scan_dicom
+    from napari_dante.volume.dicom_seg import NAMES_THE_PATIENT, write_dicom_seg
+    from napari_dante.volume.label_files import LABEL_FILES, read_label_file, write_label_file
+    from napari_dante.volume.nifti import (
+        check_nifti_name,
+        read_nifti,
+        read_nifti_labels,
+        write_nifti,
+    )
 
 __all__ = [
     "GRID_TOLERANCE_MM",
@@ -65,3 +70,19 @@ __all__ = [
     "write_label_file",
     "write_nifti",
 ]
+
+_LATE = {
+    **dict.fromkeys(("DicomScan", "Refusal", "SeriesInfo", "read_dicom", "scan_dicom"), "dicom"),
+    **dict.fromkeys(("NAMES_THE_PATIENT", "write_dicom_seg"), "dicom_seg"),
+    **dict.fromkeys(("LABEL_FILES", "read_label_file", "write_label_file"), "label_files"),
+    **dict.fromkeys(
+        ("check_nifti_name", "read_nifti", "read_nifti_labels", "write_nifti"), "nifti"
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import what needs nibabel or pydicom once it is asked for (PEP 562): half a second."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)

@@ -28,14 +28,13 @@ from napari_dante.errors import VolumeError
 from napari_dante.volume.dicom_frames import FRAME_TAGS
 from napari_dante.volume.dicom_vendor import PLANNED_TAGS
 from napari_dante.volume.quiet import quietly
+from napari_dante.volume.sniff import START_BYTES, starts_like_dicom
 
 __all__ = [
     "PIXEL_TAGS",
     "UNREADABLE",
     "Header",
-    "is_dicom",
     "read_header",
-    "starts_like_dicom",
 ]
 
 PIXEL_TAGS: list[Any] = [
@@ -76,7 +75,6 @@ UNREADABLE = (
     MemoryError,
 )
 _MODALITIES = {"MR", "CT", "PT", "NM", "US", "OT", "SC", "XA", "RF", "CR", "DX", "MG", "RTDOSE"}
-_START_BYTES = 132
 _META_BYTES = 2048
 # What a header takes, as a rule: one look at the disk.
 _HEADER_BYTES = 16384
@@ -121,27 +119,6 @@ class Header:
     pixels_at: int | None
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether the content of a file is DICOM, with or without the Part 10 preamble."""
-    with path.open("rb") as stream:
-        start = stream.read(_START_BYTES)
-    return starts_like_dicom(start)
-
-
-def starts_like_dicom(start: bytes) -> bool:
-    """Whether the first 132 bytes of a file are those of DICOM."""
-    return start[128:] == b"DICM" or _starts_with_a_tag(start)
-
-
-def _starts_with_a_tag(start: bytes) -> bool:
-    """Whether a file without preamble starts with a first tag of group 0008."""
-    if start[:2] != b"\x08\x00" or len(start) < 132:
-        return False
-    element = int.from_bytes(start[2:4], "little")
-    short = start[4:6] in (b"UL", b"CS", b"DA", b"UI") or start[6:8] == b"\0\0"
-    return element in (0x0000, 0x0001, 0x0005, 0x0008, 0x0012, 0x0016, 0x0018) and short
-
-
 def read_header(path: Path) -> Header | None:
     """Read the tags of one file; None where it is not DICOM, or only an index (DICOMDIR).
 
@@ -153,7 +130,7 @@ def read_header(path: Path) -> Header | None:
     try:
         with quietly(), path.open("rb", buffering=_HEADER_BYTES) as stream:
             start = stream.read(_META_BYTES)
-            if not starts_like_dicom(start[:_START_BYTES]):
+            if not starts_like_dicom(start[:START_BYTES]):
                 return None
             _check_inflated(stream, start)
             stream.seek(0)

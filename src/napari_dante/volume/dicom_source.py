@@ -6,10 +6,8 @@ import os
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 from pydicom import dcmread
@@ -17,10 +15,11 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from napari_dante.errors import VolumeError
-from napari_dante.volume.dicom_file import UNREADABLE, starts_like_dicom
+from napari_dante.volume.dicom_file import UNREADABLE
 from napari_dante.volume.quiet import quietly
+from napari_dante.volume.sniff import BROKEN_ZIP, is_archive, packed_dicom
 
-__all__ = ["Files", "dicom_files", "is_archive", "is_dicom_archive"]
+__all__ = ["Files", "dicom_files"]
 
 _MOST_BYTES = 8 << 30
 _MOST_ENTRIES = 100_000
@@ -28,9 +27,6 @@ _MOST_ENTRIES = 100_000
 _DENSEST = 100
 _ALWAYS_ALLOWED = 256 << 20
 _PIECE = 1 << 20
-_START = 132
-_LOOKED_AT = 50
-_BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError)
 _DAMAGED_ZIP = "The zip archive is damaged or cut short; copy or export it again."
 
 Files = tuple[list[Path], int]
@@ -60,29 +56,6 @@ def dicom_files(path: Path) -> Iterator[Files]:
         yield [path], 0
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the content of a file is a zip archive."""
-    with path.open("rb") as stream:
-        return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-
-
-def is_dicom_archive(path: Path) -> bool:
-    """Whether one of the first files in a zip archive is DICOM."""
-    if not is_archive(path):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            files = (one for one in archive.infolist() if not one.is_dir())
-            return any(_is_dicom(archive, one) for one in islice(files, _LOOKED_AT))
-    except (*_BROKEN, OSError):
-        return False
-
-
-def _is_dicom(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
-    with archive.open(entry) as packed:
-        return starts_like_dicom(packed.read(_START))
-
-
 def _unpack(path: Path, folder: Path) -> list[Path]:
     """Write the DICOM files of an archive into `folder`, under numbers for names."""
     try:
@@ -92,11 +65,11 @@ def _unpack(path: Path, folder: Path) -> list[Path]:
             left = _MOST_BYTES
             found = []
             for number, entry in enumerate(sorted(entries, key=lambda one: one.filename)):
-                if _is_dicom(archive, entry):
+                if packed_dicom(archive, entry):
                     found.append(folder / f"{number:06d}")
                     left -= _write(archive, entry, found[-1], left)
             return found
-    except _BROKEN as error:
+    except BROKEN_ZIP as error:
         raise VolumeError(_DAMAGED_ZIP, type(error).__name__) from None
     except OSError as error:
         raise VolumeError("The zip archive cannot be unpacked.", type(error).__name__) from None

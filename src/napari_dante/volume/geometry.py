@@ -19,7 +19,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import io_orientation, ornt2axcodes
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dante.errors import VolumeError
@@ -122,6 +121,8 @@ class Geometry:
     @property
     def orientation(self) -> str:
         """Where the stored axes run to, one letter each, such as ``"LSA"``."""
+        from nibabel.orientations import ornt2axcodes
+
         return "".join(ornt2axcodes(_orientations(self.affine)))
 
     @property
@@ -259,6 +260,8 @@ def _orientations(affine: NDArray[np.float64]) -> NDArray[np.int64]:
     # Rounded, so that an image and its labels turned by exactly 45 degrees choose the
     # same axes although one affine went through float32.
     directions = np.round(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0), 5)
+    from nibabel.orientations import io_orientation
+
     closest: NDArray[np.float64] = io_orientation(
         np.block([[directions, np.zeros((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]])
     )

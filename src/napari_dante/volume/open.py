@@ -1,19 +1,22 @@
-"""One door for every image: NIfTI and its kin or DICOM, told by content."""
+"""One door for every image: NIfTI and its kin or DICOM, told by content.
+
+The libraries that read are imported with the first file: they take half a second.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_dante.errors import VolumeError
-from napari_dante.volume.dicom import Refusal, read_dicom, scan_dicom
-from napari_dante.volume.dicom_file import is_dicom
-from napari_dante.volume.dicom_source import is_archive
 from napari_dante.volume.geometry import Geometry
-from napari_dante.volume.nifti import read_nifti, read_nifti_labels
-from napari_dante.volume.nifti_file import read_file_header, stored_header
 from napari_dante.volume.progress import Tell, untold
+from napari_dante.volume.sniff import is_archive, is_dicom
 from napari_dante.volume.volume import LabelMap, Volume
+
+if TYPE_CHECKING:
+    from napari_dante.volume.dicom import Refusal
 
 __all__ = [
     "Description",
@@ -71,6 +74,8 @@ def describe(path: str | Path) -> Description:
     place = Path(path)
     if not _is_dicom(place):
         return Description(_nifti_volumes(place), [])
+    from napari_dante.volume.dicom import scan_dicom
+
     scan = scan_dicom(place)
     if not scan.series and len(scan.refused) == 1 and place.is_file():
         raise VolumeError(scan.refused[0].why)
@@ -102,7 +107,11 @@ def open_volume(path: str | Path, series: str | None = None, tell: Tell = untold
     """
     place = Path(path)
     if _is_dicom(place):
+        from napari_dante.volume.dicom import read_dicom
+
         return read_dicom(place, series, tell)
+    from napari_dante.volume.nifti import read_nifti
+
     return read_nifti(place, series, tell)
 
 
@@ -117,6 +126,8 @@ def open_labels(path: str | Path) -> LabelMap:
     place = Path(path)
     if _is_dicom(place):
         raise VolumeError("Labels are read from NIfTI or NRRD files, not from DICOM.")
+    from napari_dante.volume.nifti import read_nifti_labels
+
     return read_nifti_labels(place)
 
 
@@ -128,11 +139,16 @@ def holds_labels(path: str | Path) -> bool:
     VolumeError
         It cannot be opened, and the sentence says why.
     """
+    from napari_dante.volume.nifti_file import read_file_header
+
     place = Path(path)
     return not _is_dicom(place) and read_file_header(place).labels is not None
 
 
 def _nifti_volumes(path: Path) -> list[VolumeInfo]:
+    from napari_dante.volume.nifti import read_nifti
+    from napari_dante.volume.nifti_file import stored_header
+
     header = stored_header(path)
     if header.count == 1:
         # Only its values tell how many of them are no numbers.

@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from pydicom.config import disable_value_validation
-
 __all__ = ["quietly"]
 
 _LIBRARIES = ("pydicom", "highdicom", "nrrd")
@@ -34,6 +32,8 @@ def quietly() -> Iterator[None]:
 
 def _enter() -> None:
     global _inside
+    from pydicom.config import disable_value_validation
+
     with _lock:
         if _inside == 0:
             _open.enter_context(disable_value_validation())

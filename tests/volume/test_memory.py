@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
+from napari_dante.errors import VolumeError
 from napari_dante.volume import machine, open_labels, open_volume, write_nifti
 from napari_dante.volume.progress import in_threads
 from tests.volume.dicom_series import write_series
@@ -114,25 +117,69 @@ def series(folder: Path) -> Path:
     return folder / "d"
 
 
-@pytest.mark.parametrize(
-    ("make", "why"),
-    [
-        (lambda folder: written(folder / "a.nii.gz"), "is packed"),
-        (scaled, "is rescaled"),
-        (swapped, "byte order"),
-        (series, "is DICOM"),
-    ],
-)
-def test_what_has_to_be_read_whole_is_said_with_the_reason(
-    tmp_path: Path, little_memory: Callable[[float], None], make: Callable[..., Path], why: str
+MAKERS = [lambda folder: written(folder / "a.nii.gz"), scaled, swapped, series]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=["packed", "rescaled", "swapped", "series"])
+def test_what_cannot_stay_in_its_file_gets_one_without_a_name(
+    tmp_path: Path, little_memory: Callable[[float], None], make: Callable[..., Path]
 ) -> None:
     path = make(tmp_path)
     small = open_volume(path)
-    assert small.problems == ()
+    assert not lies_in_a_file(small.array)
     little_memory(3)
-    (problem,) = open_volume(path).problems
-    assert why in problem
-    assert "plain .nii" in problem
+    large = open_volume(path)
+    assert lies_in_a_file(large.array)
+    assert large.problems == small.problems == ()
+    np.testing.assert_array_equal(large.array, small.array)
+    large.array[:] = 7
+    assert (large.array == 7).all()
+    assert not [file for file in cache().rglob("*") if file.is_file()]
+
+
+def cache() -> Path:
+    return user_cache_path("napari-dante")
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=["packed", "rescaled", "swapped", "series"])
+def test_without_a_place_on_the_disk_it_is_in_memory_and_that_is_said(
+    tmp_path: Path, little_memory: Callable[[float], None], make: Callable[..., Path]
+) -> None:
+    path = make(tmp_path)
+    little_memory(3)
+    cache().parent.mkdir(parents=True, exist_ok=True)
+    cache().write_text("not a folder")
+    volume = open_volume(path)
+    assert not lies_in_a_file(volume.array)
+    (problem,) = volume.problems
+    assert "no place for it on the disk" in problem
+
+
+def test_a_full_disk_is_seen_before_the_array_is_filled(
+    little_memory: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little_memory(3)
+    assert lies_in_a_file(machine.room(SHAPE, "i2"))
+    monkeypatch.setattr(machine, "_LEFT_FREE", 1 << 62)
+    assert not lies_in_a_file(machine.room(SHAPE, "i2"))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_header_that_cannot_be_true_takes_no_place_on_the_disk(
+    tmp_path: Path,
+    little_memory: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    path = tmp_path / name
+    image = nib.Nifti1Image(np.zeros((4, 4, 4), ">i2"), OBLIQUE, nib.Nifti1Header(endianness=">"))
+    image.header.set_data_shape((1024, 1024, 1024))
+    content = image.header.binaryblock + b"\0" * 132
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    little_memory(9)
+    monkeypatch.setattr(machine, "_reserve", lambda *_: pytest.fail("took a place"))
+    with pytest.raises(VolumeError):
+        open_volume(path)
 
 
 def test_a_series_is_read_without_a_second_copy(tmp_path: Path) -> None:

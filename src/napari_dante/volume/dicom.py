@@ -20,7 +20,7 @@ from napari_dante.volume.dicom_scan import DicomScan, Refusal, SeriesInfo, choos
 from napari_dante.volume.dicom_slice import Slice
 from napari_dante.volume.dicom_source import dicom_files
 from napari_dante.volume.dicom_stack import Stack
-from napari_dante.volume.machine import read_whole
+from napari_dante.volume.machine import crowded, room
 from napari_dante.volume.progress import Tell, in_threads, untold
 from napari_dante.volume.quiet import quietly
 from napari_dante.volume.volume import Volume
@@ -74,7 +74,7 @@ def read_dicom(path: str | Path, series: str | None = None, tell: Tell = untold)
         name=f"{info.modality} {info.id}",
         source=Path(path),
         series=info.id,
-        problems=info.problems + read_whole(values.nbytes, "is DICOM"),
+        problems=info.problems + crowded(values),
     )
 
 
@@ -97,7 +97,7 @@ def _values(found: Stack, tell: Tell) -> NDArray[Any]:
     kind = np.result_type(*(one.dtype for one in slices))
     if any(one.is_scaled for one in slices):
         kind = np.dtype(np.float32 if kind.itemsize <= 2 else np.float64)
-    values = np.empty((len(slices), slices[0].rows, slices[0].columns), dtype=kind)
+    values = room((len(slices), slices[0].rows, slices[0].columns), kind)
     files = _by_file(slices)
     done = 0
 

@@ -14,7 +14,7 @@ from napari_dante.errors import SeriesChoice, VolumeError
 from napari_dante.files import atomic_path
 from napari_dante.volume.geometry import Geometry
 from napari_dante.volume.label_table import write_label_table
-from napari_dante.volume.machine import read_whole
+from napari_dante.volume.machine import crowded, room
 from napari_dante.volume.nifti_file import Stored, read_stored, stored_image, write_stream
 from napari_dante.volume.progress import Tell, untold
 from napari_dante.volume.volume import (
@@ -56,8 +56,7 @@ def read_nifti(path: str | Path, series: str | None = None, tell: Tell = untold)
     """
     stored = read_stored(Path(path), series, tell)
     values, problems, geometry = _scaled(stored), stored.header.problems, stored.header.geometry
-    if not isinstance(values, np.memmap):
-        problems += read_whole(values.nbytes, _why_whole(stored))
+    problems += crowded(values)
     lost = _zero_what_is_no_number(values)
     if lost:
         problems += (f"{lost} voxels held no number (NaN or infinity) and were set to 0.",)
@@ -135,12 +134,6 @@ def write_nifti(
         raise VolumeError(f"The file could not be saved: {why}.", type(error).__name__) from None
 
 
-def _why_whole(stored: Stored) -> str:
-    if stored.header.packed:
-        return "is packed (gzip)"
-    return "is rescaled" if stored.is_scaled else "is in the byte order of another machine"
-
-
 def check_nifti_name(path: str | Path) -> Path:
     """Return `path` if `write_nifti` can write it.
 
@@ -165,7 +158,7 @@ def _scaled(stored: Stored) -> NDArray[Any]:
         return stored.raw
     raw, slope, intercept = stored.raw, stored.header.slope, stored.header.intercept
     kind = np.float32 if raw.dtype.itemsize <= 2 or raw.dtype == np.float32 else np.float64
-    values = np.empty(raw.shape, dtype=kind, order="F")
+    values = room(raw.shape, kind, order="F")
     for k in range(raw.shape[2]):
         with np.errstate(over="ignore", invalid="ignore"):
             values[:, :, k] = raw[:, :, k].astype(np.float64) * slope + intercept

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from napari_dante.errors import SeriesChoice, VolumeError
 from napari_dante.volume.file_header import DAMAGED, Header, open_voxels
 from napari_dante.volume.geometry import Geometry
-from napari_dante.volume.machine import is_large
+from napari_dante.volume.machine import is_large, room
 from napari_dante.volume.nifti_header import forms_agree, read_header
 from napari_dante.volume.nrrd_header import NRRD_ERRORS, NRRD_MAGIC, read_nrrd_header
 from napari_dante.volume.progress import Tell, untold
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _SCANNER = 1
+# No gzip file shrinks its content more than this.
+_DENSEST = 1100
 _PIECE = 1 << 22
 _BROKEN = (
     OSError,
@@ -120,7 +122,7 @@ def read_stored(path: Path, series: str | None = None, tell: Tell = untold) -> S
 
     More than a quarter of the main memory is not read but mapped, where the voxels stand in
     the file as numbers of this machine: they are read when they are looked at, and writing
-    to them does not change the file.
+    to them does not change the file. Otherwise so much is unpacked into a mapped file.
 
     Parameters
     ----------
@@ -198,8 +200,7 @@ def _mapped(header: Header, offset: int) -> NDArray[Any]:
 
 
 def _read_voxels(stream: BinaryIO, header: Header, tell: Tell) -> NDArray[Any]:
-    # Memory that is never written to is never taken, whatever a header claims.
-    content = np.empty(header.volume_bytes, dtype=np.uint8)
+    content = _place_for(header)
     view, filled = content.data, 0
     while filled < len(view):
         read = stream.readinto(view[filled : filled + _PIECE])  # type: ignore[attr-defined]
@@ -208,6 +209,17 @@ def _read_voxels(stream: BinaryIO, header: Header, tell: Tell) -> NDArray[Any]:
         filled += read
         tell(filled / len(view))
     return content.view(header.dtype).reshape(header.geometry.stored_shape, order="F")
+
+
+def _place_for(header: Header) -> NDArray[np.uint8]:
+    """Return an array for the voxels; a header that cannot be true gets no place on the disk.
+
+    Memory that is never written to is never taken, so there such a header does no harm.
+    """
+    size = header.voxels.stat().st_size * (_DENSEST if header.packed else 1)
+    if size < header.volume_bytes:
+        return np.empty(header.volume_bytes, np.uint8)
+    return room((header.volume_bytes,), np.uint8)
 
 
 def _read_to_the_end(stream: BinaryIO) -> None:

@@ -34,8 +34,9 @@ from napari_dante.adapt.feed import Feed, feed, starting_model
 from napari_dante.adapt.method import Plan
 from napari_dante.adapt.monitor import Monitor
 from napari_dante.adapt.patches import Grid, PatchSampler
-from napari_dante.adapt.recipe import Adapter, GradualUnfreezing, LoRA, Recipe, Training
+from napari_dante.adapt.recipe import Adapter, GradualUnfreezing, LoRA, Recipe
 from napari_dante.adapt.tiles import tiles
+from napari_dante.adapt.training import Training
 from napari_dante.evaluate.split import Split, split_slices
 from napari_dante.model.file import read_model
 from napari_dante.model.segmenter import Segmenter

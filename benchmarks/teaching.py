@@ -18,14 +18,8 @@ import torch
 
 from benchmarks.heads import head, mean_dice, model_path
 from benchmarks.pairs import Result, Row
-from napari_dante.adapt.recipe import (
-    EncoderLoRA,
-    FullFineTuning,
-    GradualUnfreezing,
-    LoRA,
-    Recipe,
-    Training,
-)
+from napari_dante.adapt.recipe import EncoderLoRA, FullFineTuning, GradualUnfreezing, LoRA, Recipe
+from napari_dante.adapt.training import Training
 from napari_dante.jobs.events import Failed, Progress, Started, Validated
 from napari_dante.jobs.folder import CaseData, create_job
 from napari_dante.jobs.run import run_job

@@ -15,7 +15,8 @@ import numpy as np
 from qtpy.QtCore import QTimer
 
 from benchmarks.pairs import Result, Row, rounds
-from napari_dante.adapt.recipe import LoRA, Training
+from napari_dante.adapt.recipe import LoRA
+from napari_dante.adapt.training import Training
 from napari_dante.model.library import Library
 from napari_dante.ui.app import window_with_panel
 from napari_dante.ui.controller import Controller

@@ -9,14 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_dante.adapt.auto import LEAST, MOST, Choice, Situation, choose
-from napari_dante.adapt.recipe import (
-    Adapter,
-    Auto,
-    EncoderLoRA,
-    FullFineTuning,
-    LoRA,
-    Training,
-)
+from napari_dante.adapt.recipe import Adapter, Auto, EncoderLoRA, FullFineTuning, LoRA
+from napari_dante.adapt.training import Training
 
 USUAL = Situation(slices=4, new=(), known=0.4, seconds=0.3)
 

@@ -19,7 +19,8 @@ from napari_dante.adapt.configure import FEW, LEAST, MOST_BATCH, TOO_THICK, conf
 from napari_dante.adapt.fingerprint import Fingerprint, is_blank, take_fingerprint
 from napari_dante.adapt.footprint import footprint, step_memory
 from napari_dante.adapt.pooling import COARSEST, kernels, pooling
-from napari_dante.adapt.recipe import FromScratch, Training
+from napari_dante.adapt.recipe import FromScratch
+from napari_dante.adapt.training import Training
 from napari_dante.errors import JobError, ModelError, TeachError
 from napari_dante.model.network import build_network
 from napari_dante.model.spec import further_labels

@@ -14,8 +14,9 @@ from torch import nn
 from napari_dante.adapt.events import Adjusted, LessonEvent, Progress
 from napari_dante.adapt.loop import Lesson
 from napari_dante.adapt.patches import Grid, PatchSampler
-from napari_dante.adapt.recipe import LoRA, Training
+from napari_dante.adapt.recipe import LoRA
 from napari_dante.adapt.stopping import Look
+from napari_dante.adapt.training import Training
 from napari_dante.errors import TeachError
 from napari_dante.model.file import Model
 from napari_dante.model.network import build_network

@@ -17,8 +17,8 @@ from napari_dante.adapt.recipe import (
     GradualUnfreezing,
     LoRA,
     Recipe,
-    Training,
 )
+from napari_dante.adapt.training import Training
 from napari_dante.model.low_rank import Role
 from napari_dante.model.roles import parts
 from tests.adapt.nets import NETWORKS, network, shaken

@@ -12,7 +12,8 @@ from monai.networks import nets
 from torch import nn
 
 from napari_dante.adapt.method import prepare
-from napari_dante.adapt.recipe import GradualUnfreezing, Training
+from napari_dante.adapt.recipe import GradualUnfreezing
+from napari_dante.adapt.training import Training
 from napari_dante.adapt.unfreezing import WARMUP, Schedule, stages
 from napari_dante.model.head import AdaptedNetwork, split_head
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dante.adapt.recipe import LoRA, Recipe, Training
+from napari_dante.adapt.recipe import LoRA, Recipe
+from napari_dante.adapt.training import Training
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
 
 NAMES = {1: "core", 2: "shell"}

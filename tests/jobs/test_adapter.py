@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_dante.adapt.features import FeatureBank
-from napari_dante.adapt.recipe import Adapter, LoRA, Recipe, Training
+from napari_dante.adapt.recipe import Adapter, LoRA, Recipe
+from napari_dante.adapt.training import Training
 from napari_dante.errors import ModelError
 from napari_dante.federated.gate import fit_to_share, judge
 from napari_dante.jobs.events import Finished, Improved, Progress

@@ -9,14 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dante.adapt.adapters import adapted_model
-from napari_dante.adapt.recipe import (
-    DecoderOnly,
-    EncoderLoRA,
-    FullFineTuning,
-    LoRA,
-    Recipe,
-    Training,
-)
+from napari_dante.adapt.recipe import DecoderOnly, EncoderLoRA, FullFineTuning, LoRA, Recipe
+from napari_dante.adapt.training import Training
 from napari_dante.files import sha256
 from napari_dante.jobs.events import Finished, Improved
 from napari_dante.jobs.folder import create_job

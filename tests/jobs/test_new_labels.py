@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_dante.adapt.recipe import Adapter, EncoderLoRA, FullFineTuning, LoRA, Training
+from napari_dante.adapt.recipe import Adapter, EncoderLoRA, FullFineTuning, LoRA
+from napari_dante.adapt.training import Training
 from napari_dante.errors import TeachError
 from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.events import Finished, Started

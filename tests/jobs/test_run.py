@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dante.adapt.loop import Word
-from napari_dante.adapt.recipe import Auto, GradualUnfreezing, LoRA, Training, recipe_to_json
+from napari_dante.adapt.recipe import Auto, GradualUnfreezing, LoRA, recipe_to_json
+from napari_dante.adapt.training import Training
 from napari_dante.errors import JobError, ModelError, TeachError
 from napari_dante.files import sha256
 from napari_dante.jobs.events import (

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_dante.adapt.recipe import RECIPES, Adapter, FromScratch, LoRA, Training
+from napari_dante.adapt.recipe import RECIPES, Adapter, FromScratch, LoRA
+from napari_dante.adapt.training import Training
 from napari_dante.errors import TeachError
 from napari_dante.federated.gate import judge
 from napari_dante.files import sha256

@@ -15,7 +15,8 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from napari_dante.adapt.recipe import LoRA, Training
+from napari_dante.adapt.recipe import LoRA
+from napari_dante.adapt.training import Training
 from napari_dante.jobs.events import Progress
 from napari_dante.model.library import Library
 from napari_dante.ui.controller import Controller

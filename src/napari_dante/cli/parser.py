@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-from napari_dante.adapt.recipe import RECIPES, Device
+from napari_dante.adapt.recipe import RECIPES
+from napari_dante.adapt.training import Device
 
 __all__ = ["CaseOption", "build_parser", "parse_new_label", "parse_slices"]
 

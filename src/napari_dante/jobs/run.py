@@ -77,7 +77,7 @@ def guarded(events: Iterator[Event]) -> Iterator[Event]:
         yield Failed(
             "memory",
             "There is not enough memory for this; the old model is unchanged. "
-            "Close other programs or set batch=1.",
+            "Close other programs and try again.",
             type(error).__name__,
         )
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from napari.settings import get_plugin_settings
 
-from napari_dante.adapt.recipe import Device
+from napari_dante.adapt.training import Device
 
 __all__ = ["Settings", "read_settings", "remember_server"]
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dante.adapt.recipe import Device, Recipe
+from napari_dante.adapt.recipe import Recipe
+from napari_dante.adapt.training import Device
 from napari_dante.errors import JobError, ShareError
 from napari_dante.evaluate.report import ExamReport
 from napari_dante.federated.client import DafneClient

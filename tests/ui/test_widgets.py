@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QWidget
 from napari_dante.adapt.recipe import RECIPES
 from napari_dante.evaluate.report import ExamReport, Metrics, Score
 from napari_dante.jobs.events import Improved, Progress, Started, Validated
-from napari_dante.ui import look, steps_model
+from napari_dante.ui import look, steps_teach
 from napari_dante.ui.cards import Card, CardState, MessageBar, text
 from napari_dante.ui.curve import LearningCurve
 from napari_dante.ui.examcard import ExamCard
@@ -85,7 +85,7 @@ def test_the_strip_says_its_counts(qtbot: QtBot) -> None:
 
 
 def test_the_panel_has_a_sentence_for_every_recipe() -> None:
-    assert set(steps_model._WHAT) == set(RECIPES)
+    assert set(steps_teach._WHAT) == set(RECIPES)
 
 
 def test_the_curve_takes_a_lesson(qtbot: QtBot) -> None:

@@ -87,7 +87,9 @@ def _keep_frozen(slices: list[int], frozen: Collection[int], gap: int) -> Split:
     near = {index + step for index in frozen for step in range(-gap, gap + 1)}
     exam = tuple(index for index in slices if index in frozen)
     learn = tuple(index for index in slices if index not in near)
-    return Split(learn, exam, tuple(index for index in slices if index in near and index not in exam))
+    return Split(
+        learn, exam, tuple(index for index in slices if index in near and index not in exam)
+    )
 
 
 def _checked(split: Split) -> Split:

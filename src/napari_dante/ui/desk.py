@@ -21,6 +21,7 @@ from napari_dante.model.library import Library
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.ui import work
 from napari_dante.ui.activity import Activity
+from napari_dante.ui.casebook import key_of
 from napari_dante.ui.engine import Engine
 from napari_dante.ui.keeper import find_saved
 from napari_dante.ui.layers import LayerData, grid_of
@@ -235,6 +236,7 @@ class Desk(QObject):
 
     def _look_for(self, session: Session) -> None:
         """Look, beside the viewer, for corrections of this image that were saved before."""
+        session.volume = key_of(np.asarray(session.image.data))
         found = find_saved(np.asarray(session.image.data))
         if found is not None:
             with suppress(RuntimeError):  # the panel was closed meanwhile

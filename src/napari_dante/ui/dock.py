@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_dante.model.library import Library
 from napari_dante.ui import look
@@ -17,7 +17,9 @@ from napari_dante.ui.mouse import Mouse
 from napari_dante.ui.orientation import Orientation
 from napari_dante.ui.states import Step, Task
 from napari_dante.ui.steps_mask import CorrectStep, OpenStep, PredictStep
-from napari_dante.ui.steps_model import ResultStep, ShareStep, TeachStep
+from napari_dante.ui.steps_model import ShareStep
+from napari_dante.ui.steps_result import ResultStep
+from napari_dante.ui.steps_teach import TeachStep
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -97,6 +99,10 @@ class DanteDock(QWidget):
         for good in (controller.opened, controller.predicted, controller.taught):
             good.connect(self.refresh)
         viewer.events.theme.connect(self._theme_changed)
+        application = QApplication.instance()
+        if application is not None:
+            # The release of a key that is held goes to whoever has the focus then.
+            application.focusChanged.connect(self._focus_changed)
 
     def refresh(self, _: object = None) -> None:
         """Show the state of everything; unfold the card whose turn it is."""
@@ -155,6 +161,9 @@ class DanteDock(QWidget):
     def _take_view(self) -> None:
         for one in self._view:
             one.take()
+
+    def _focus_changed(self, _old: object, _new: object) -> None:
+        self.result.let_go()
 
     def _theme_changed(self) -> None:
         self._styling.start(0)

@@ -125,13 +125,17 @@ class _Run:
     def events(self) -> Iterator[Event]:
         begin = time.monotonic()
         self.job.save_array("before.npy", self.before.mask)
+        predicting = time.monotonic() - begin
         segmenter = Segmenter(self.start.model, self.device)
         exam = case_grid(self.case, self.split.exam, self.spec)
         monitor = Monitor(exam, self.spec, self.case.axis)
         food = self._feed(segmenter)
+        ahead = time.monotonic()
         known = dice(self.earlier, food.whole)
+        earlier, ahead = time.monotonic() - ahead, time.monotonic()
         to_beat = self._to_beat(monitor, food)
-        lesson = self._lesson(segmenter, food, monitor)
+        look = time.monotonic() - ahead
+        lesson = self._lesson(segmenter, food, monitor, look, predicting + earlier)
         yield self._started(segmenter, lesson.trained, to_beat)
         yield from lesson.run()
         if not self.job.candidate.is_file():
@@ -155,7 +159,9 @@ class _Run:
             [case.rehearsed for case in self.earlier],
         )
 
-    def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor) -> Lesson:
+    def _lesson(
+        self, segmenter: Segmenter, food: Feed, monitor: Monitor, look: float, rest: float
+    ) -> Lesson:
         recipe, digest = self.start.recipe, self.start.digest
 
         def save(weights: Mapping[str, torch.Tensor]) -> None:
@@ -174,6 +180,8 @@ class _Run:
             checkpoint=self.job.last,
             poll=self.poll,
             teacher=self._teacher(),
+            look_seconds=look,
+            rest_seconds=rest,
         )
 
     def _teacher(self) -> nn.Module | None:

@@ -13,6 +13,7 @@ from napari_dante.model.library import Library
 from napari_dante.ui import look
 from napari_dante.ui.cards import Card, CardState, MessageBar, text
 from napari_dante.ui.controller import Controller
+from napari_dante.ui.history import History
 from napari_dante.ui.mouse import Mouse
 from napari_dante.ui.orientation import Orientation
 from napari_dante.ui.states import Step, Task
@@ -59,6 +60,7 @@ class DanteDock(QWidget):
         self.teach = TeachStep(self.controller)
         self.result = ResultStep(self.controller)
         self.share = ShareStep(self.controller)
+        self.history = History(self.controller)
         bodies = (self.open, self.predict, self.correct, self.teach, self.result, self.share)
         self.cards = {
             step: Card(step.value, step.name.capitalize(), body)
@@ -75,6 +77,7 @@ class DanteDock(QWidget):
         column.setSpacing(5)
         for card in self.cards.values():
             column.addWidget(card)
+        column.addWidget(self.history)
         column.addStretch(1)
         self._scroll = QScrollArea()
         self._scroll.setWidget(inner)
@@ -111,6 +114,7 @@ class DanteDock(QWidget):
         for one, card in self.cards.items():
             card.body.refresh()
             card.show_state(self._state(one, step), card.body.summary)
+        self.history.refresh()
         if step is not self._step:
             self._step = step
             self.unfold(step)

@@ -74,12 +74,19 @@ def guarded(events: Iterator[Event]) -> Iterator[Event]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        yield Failed(
-            "memory",
-            "There is not enough memory for this; the old model is unchanged. "
-            "Close other programs or set batch=1.",
-            type(error).__name__,
+        yield Failed("memory", _memory_sentence(error), type(error).__name__)
+
+
+def _memory_sentence(error: BaseException) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "The graphics card has not enough memory for this; the old model is unchanged. "
+            "Close what else uses it, or choose the device 'cpu' in the preferences."
         )
+    return (
+        "There is not enough memory for this; the old model is unchanged. "
+        "Close other programs or set batch=1."
+    )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from napari_dante.ui import work
 from napari_dante.ui.activity import Activity
 from napari_dante.ui.casebook import key_of
 from napari_dante.ui.engine import Engine
+from napari_dante.ui.fit import misfit
 from napari_dante.ui.keeper import find_saved
 from napari_dante.ui.layers import LayerData, grid_of
 from napari_dante.ui.readers import read_path
@@ -152,12 +153,16 @@ class Desk(QObject):
         events = work.predict(self.engine.worker, image, spacing, model, self.settings.device)
 
         def done(mask: Any) -> None:  # noqa: ANN401
-            kept = session.propose(mask, read_header(model)[0])
+            spec, _ = read_header(model)
+            kept = session.propose(mask, spec)
+            odd = misfit(spec, spacing, mask)
             if kept:
                 self.notice.emit(
                     f"{kept} corrected or approved slices were left as they are; Ctrl+Z takes "
                     "the new proposal back."
                 )
+            elif odd:
+                self.notice.emit(odd)
             self.predicted.emit()
 
         self._run(Task.PREDICT, events, done)

@@ -26,7 +26,9 @@ def test_a_model_for_something_else_is_said(spec: ArchitectureSpec, ball: Ball) 
     assert misfit(spec, (2.0, 2.0, 2.0), ball[1]) == ""
     assert misfit(spec, (5.0, 1.0, 1.0), ball[1]) == ""
     assert "core, shell" in misfit(spec, (2.0, 2.0, 2.0), np.zeros_like(ball[1]))
-    assert "2 × 2 × 2 mm, and this image has 7 × 1 × 1 mm" in misfit(spec, (7.0, 1.0, 1.0), ball[1])
+    coarse = misfit(spec, (7.0, 1.0, 1.0), ball[1])
+    by = " \N{MULTIPLICATION SIGN} "
+    assert f"of {by.join('222')} mm, and this image has {by.join('711')} mm" in coarse
 
 
 def test_the_plan_is_what_was_typed() -> None:
@@ -91,13 +93,11 @@ def test_advanced_is_validated_before_the_lesson(
     qtbot.waitUntil(teach.teach.isEnabled, timeout=5000)
     qtbot.keyClicks(teach.advanced.exam, "60")
     qtbot.waitUntil(lambda: "4 slices set aside" in teach.plan.text(), timeout=5000)
-    assert teach.advanced.reset.isVisible() or not teach.isVisible()
-
     pid = controller.engine.worker.pid
     controller.teach()
     qtbot.waitUntil((controller.lesson.folder / "events.jsonl").is_file, timeout=SECONDS)
     with qtbot.waitSignal(controller.failed, timeout=SECONDS):
         os.kill(pid, signal.SIGKILL)
-    assert "Starting" in dock.status.text()
+    qtbot.waitUntil(lambda: "Starting" in dock.status.text(), timeout=5000)
     qtbot.waitUntil(lambda: "ready" in dock.status.text(), timeout=SECONDS)
     assert controller.engine.worker.pid not in (None, pid)

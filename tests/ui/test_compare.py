@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from napari.layers import Labels
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QTextDocument
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
@@ -20,7 +22,7 @@ from napari_dante.evaluate.page import WITH_PICTURES, WITHOUT_PICTURES
 from napari_dante.jobs.cases import CaseBook
 from napari_dante.ui.compare import ERRORS, OLD_MASK
 from napari_dante.ui.controller import Controller
-from napari_dante.ui.dock import DanteDock
+from napari_dante.ui.dock import WIDTH, DanteDock
 from napari_dante.ui.session import PREVIEW
 from napari_dante.ui.states import Step
 from tests.ui.conftest import SECONDS, Ball, correct
@@ -292,3 +294,46 @@ def test_an_image_that_was_replaced_after_prediction(
     with qtbot.waitSignal(controller.predicted, timeout=SECONDS):
         controller.predict()
     assert controller.session.labels.data.shape == (48, 20, 22)
+
+
+def test_nothing_is_wider_than_the_panel(ready: DanteDock, qtbot: QtBot) -> None:
+    """Long names wrap; at 340 pixels nothing is cut off at the side, in any card."""
+    result = ready.result
+    report = ready.controller.report
+    assert report is not None
+    assert report.exam is not None
+    name = "left hippocampal formation with the subiculum"
+    scores = tuple(replace(score, label=name) for score in report.exam.scores)
+    result.exam.show_report(replace(report.exam, scores=scores), report.slices, report.curve)
+    for drawer in (result.export, result.exam.details, ready.teach.drawer, ready.history):
+        drawer.open()
+    ready.controller.lesson.overlays.show_errors("after")
+    for method in ("auto", "lora", "scratch"):
+        ready.controller.choose_method(method)
+        ready.refresh()
+        for card in ready.cards.values():
+            card.open(True)
+            # The panel's margins and the scroll bar take the rest.
+            assert card.minimumSizeHint().width() <= WIDTH - 30, card.body
+    assert ready.history.minimumSizeHint().width() <= WIDTH - 30
+    table = result.exam.table
+    document = QTextDocument()
+    document.setDefaultFont(table.font())
+    document.setHtml(table.text())
+    document.setTextWidth(WIDTH - 60)
+    assert document.size().width() <= WIDTH - 60
+
+
+def test_hidden_masks_come_back_as_they_were(ready: DanteDock) -> None:
+    controller = ready.controller
+    mask, overlays = controller.session.labels, controller.lesson.overlays
+    for visible in (True, False):
+        mask.visible = visible
+        overlays.show_errors("after")
+        assert not mask.visible
+        overlays.show_errors("before")
+        overlays.hold()
+        overlays.let_go()
+        assert not mask.visible
+        overlays.show_errors(None)
+        assert mask.visible is visible

@@ -34,7 +34,7 @@ def test_going_back_is_one_click_and_loses_nothing(
     qtbot.waitUntil(lambda: len(history.rows) == 2, timeout=5000)
     newest, oldest = shown(ready)
     assert newest.startswith("Version 2, in use")
-    assert "LoRA, from version 1" in newest
+    assert "LoRA, from version\N{NO-BREAK SPACE}1" in newest
     assert "Exam: Dice" in newest
     assert oldest.startswith("Version 1 ·")
     assert "1 case taught" in history.cases.text()

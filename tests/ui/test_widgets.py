@@ -126,7 +126,7 @@ def test_the_card_says_the_verdict_with_a_sign(qtbot: QtBot, gain: float, sign: 
     card.show_report(report(gain))
     assert sign in card.verdict.text()
     assert f"{0.5 + gain:.2f}" in card.table.text()
-    assert "8.0 → <b>4.0</b>" in card.table.text()
+    assert "8.0&nbsp;→&nbsp;<b>4.0</b>" in card.table.text()
     assert f"Slice 0: before 0.50, after {0.5 + gain:.2f}" in card.strip.accessibleDescription()
 
 

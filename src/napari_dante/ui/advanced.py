@@ -36,7 +36,7 @@ class Advanced(QWidget):
         self.fields: Mapping[str, QLineEdit] = {name: _field(_TITLES[name]) for name in _TITLES}
         self.exam = _field("Slices for the exam, per cent")
         self.exam.setPlaceholderText(f"{EXAM:.0%}")
-        self.rehearse = QCheckBox("Rehearse earlier cases, so as not to forget")
+        self.rehearse = QCheckBox("Rehearse earlier cases")
         self.rehearse.setChecked(True)
         self.rehearse.toggled.connect(lambda _: self._set())
         self.reset = button("As the method has it", self._reset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
@@ -63,7 +63,8 @@ class Overlays:
         self._on_change = on_change
         self._errors: tuple[When, Labels] | None = None
         self._held: Labels | None = None
-        self._visible: list[tuple[Any, bool]] = []
+        self._beneath_errors: list[tuple[Labels, bool]] = []
+        self._beneath_held: list[tuple[Labels, bool]] = []
         self._bound: Labels | None = None
         self.which: When = "after"
         self.follow()
@@ -111,8 +112,10 @@ class Overlays:
         self._errors = None
         if layer is not None:
             self._remove(layer)
+            self._show_again(self._beneath_errors)
         if when is not None:
             self.which = when
+            self._beneath_errors = self._hide(self._session.labels, self._session.shown_preview)
             table = {int(kind): Label(WORDS[kind], _rgb(MISTAKES[kind])) for kind in Mistake}
             shown = self._add(self._comparison.mistakes(when), table, ERRORS[when], 0.85)
             self._errors = when, shown
@@ -122,14 +125,11 @@ class Overlays:
         """Show the old model's mask and nothing else until :meth:`let_go`."""
         if self._held is not None:
             return
-        beneath = [self._session.labels, self._session.shown_preview]
-        beneath.append(self._errors[1] if self._errors is not None else None)
-        self._visible = [(layer, layer.visible) for layer in beneath if layer is not None]
+        errors = self._errors[1] if self._errors is not None else None
+        self._beneath_held = self._hide(self._session.labels, self._session.shown_preview, errors)
         spec = self._comparison.spec
         table = dict(enumerate(spec.labels, start=1))
         self._held = self._add(self._job.mask("before"), table, OLD_MASK, 0.5)
-        for layer, _ in self._visible:
-            layer.visible = False
         self._on_change()
 
     def let_go(self) -> None:
@@ -138,10 +138,7 @@ class Overlays:
         if held is None:
             return
         self._remove(held)
-        for layer, visible in self._visible:
-            if layer in self._viewer.layers:
-                layer.visible = visible
-        self._visible = []
+        self._show_again(self._beneath_held)
         self._on_change()
 
     def close(self) -> None:
@@ -149,6 +146,7 @@ class Overlays:
         self.let_go()
         if self._errors is not None:
             self._remove(self._errors[1])
+            self._show_again(self._beneath_errors)
             self._errors = None
         self._unbind()
 
@@ -174,6 +172,19 @@ class Overlays:
         if selected is not None:
             self._viewer.layers.selection.active = selected
         return layer
+
+    def _hide(self, *layers: Labels | None) -> list[tuple[Labels, bool]]:
+        """Hide layers, whose colours would mix with what is shown; return what they were."""
+        found = [(layer, layer.visible) for layer in layers if layer is not None]
+        for layer, _ in found:
+            layer.visible = False
+        return found
+
+    def _show_again(self, found: list[tuple[Labels, bool]]) -> None:
+        for layer, visible in found:
+            if layer in self._viewer.layers:
+                layer.visible = visible
+        found.clear()
 
     def _remove(self, layer: Labels) -> None:
         if layer in self._viewer.layers:

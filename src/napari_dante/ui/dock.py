@@ -49,6 +49,7 @@ class DanteDock(QWidget):
         view = self._view
         self.destroyed.connect(lambda: _release(view))
         self._step: Step | None = None
+        self._task: Task | None = None
         self._revealing = _single(self, self._reveal)
         self._styling = _single(self, self._restyle)
         self.status = text()
@@ -118,8 +119,9 @@ class DanteDock(QWidget):
         if step is not self._step:
             self._step = step
             self.unfold(step)
-        if task is not None and task is not Task.TEACH:
+        if task is not None and task is not self._task:
             self.message.clear()
+        self._task = task
 
     def _state(self, one: Step, step: Step) -> CardState:
         if one < step or (one is Step.SHARE and self.controller.receipt is not None):

@@ -39,7 +39,7 @@ class ExamCard(QWidget):
         self.table = _table_label("Structures before and after")
         self.strip = DiceStrip()
         self.strip.chosen.connect(self.chosen)
-        self.framed = text("Framed: exam slices, never learned from.", faint=True)
+        self.framed = text("Framed: exam slices, not learned from.", faint=True)
         self.earlier = _table_label("Earlier cases before and after")
         self.pairs = PairedDots()
         self.curve = LearningCurve()
@@ -105,6 +105,7 @@ class ExamCard(QWidget):
 def _table_label(name: str) -> QLabel:
     label = QLabel()
     label.setTextFormat(Qt.TextFormat.RichText)
+    label.setWordWrap(True)
     label.setAccessibleName(name)
     label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
     label.setObjectName("small")
@@ -135,7 +136,7 @@ def _examined(report: ExamReport) -> list[SliceScore]:
 
 def _table(report: ExamReport) -> str:
     """Return a table with two lines for each structure: it fits into a narrow panel."""
-    heads = ("Dice", "HD95 mm", f"NSD {report.tolerance:g} mm")
+    heads = ("Dice", "HD95&nbsp;mm", f"NSD&nbsp;{report.tolerance:g}&nbsp;mm")
     head = "".join(f'<td width="33%" align="center"><b>{one}</b></td>' for one in heads)
     rows = "".join(_rows(report, label) for label in report.labels)
     return f'<table width="100%" cellpadding="1"><tr>{head}</tr>{rows}</table>'
@@ -152,9 +153,8 @@ def _rows(report: ExamReport, label: str) -> str:
 
 
 def _said(result: LabelResult) -> str:
-    slices = "1 slice" if result.n == 1 else f"{result.n} slices"
-    said = f"{_SIGNS[result.verdict]} {result.verdict}"
-    return f"{said}{_interval(result.interval)}, {slices}"
+    said = f"{_SIGNS[result.verdict]} {result.verdict}{_interval(result.interval)}, n {result.n}"
+    return said.replace(" ", "&nbsp;")
 
 
 def _interval(interval: Interval | None) -> str:
@@ -167,7 +167,7 @@ def _change(report: ExamReport, label: str, metric: Literal["dice", "hd95", "nsd
     if before is None or after is None:
         return "not there"
     form = _FORMS[metric]
-    return f"{before:{form}} → <b>{after:{form}}</b>"
+    return f"{before:{form}}&nbsp;→&nbsp;<b>{after:{form}}</b>"
 
 
 def _spoken(report: ExamReport) -> str:
@@ -175,7 +175,9 @@ def _spoken(report: ExamReport) -> str:
     lines = []
     for label in report.labels:
         parts = [f"{metric} {_change(report, label, metric)}" for metric in _FORMS]
-        plain = ", ".join(parts).replace("<b>", "").replace("</b>", "").replace("→", "to")
+        plain = ", ".join(parts)
+        for mark, word in (("<b>", ""), ("</b>", ""), ("&nbsp;", " "), ("→", "to")):
+            plain = plain.replace(mark, word)
         lines.append(f"{label}: {report.of_label(label).verdict}; {plain}")
     return ". ".join(lines)
 

@@ -32,7 +32,7 @@ class Exporting(QWidget):
         self.warning = text("Pictures of the image are patient data.", faint=True)
         self.page = button("Page (HTML)…", lambda: self._ask(".html"))
         self.scores = button("Scores (CSV)…", lambda: self._ask(".csv"))
-        self.numbers = button("Everything (JSON)…", lambda: self._ask(".json"))
+        self.numbers = button("All (JSON)…", lambda: self._ask(".json"))
         self.picture = button("Card (PNG)…", lambda: self._ask(".png"))
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)

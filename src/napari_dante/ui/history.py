@@ -81,11 +81,12 @@ class _Row(QWidget):
         self.words = QLabel(_words(version, _is_left(version, versions)))
         self.words.setTextFormat(Qt.TextFormat.PlainText)
         self.words.setWordWrap(True)
+        self.words.setContentsMargins(0, 4, 0, 4)
         self.use = button("Use", lambda: controller.go_back(version.path))
         self.use.setAccessibleName(f"Use version {version.number}")
         self.use.setVisible(not version.current and version.lineage is not None)
         layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 3, 0, 3)
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         layout.addWidget(_Dot(version, versions))
         layout.addWidget(self.words, 1)
@@ -109,7 +110,7 @@ class _Dot(QWidget):
         """Draw the dot and its part of the line."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        middle, top, bottom = self.height() / 2, -4.0, self.height() + 4.0
+        middle, top, bottom = self.height() / 2, 0.0, float(self.height())
         painter.setPen(QPen(look.faint(self, 110), 1.5))
         if not self._newest:
             painter.drawLine(9, int(top), 9, int(middle - 5))
@@ -136,7 +137,8 @@ def _words(version: Version, left: bool) -> str:
     if lineage.recipe is not None:
         kind = RECIPES.get(str(lineage.recipe.get("method")))
         how = kind.title if kind is not None else "another method"
-        source = "another model" if version.parent is None else f"version {version.parent}"
+        known = version.parent is not None
+        source = f"version\N{NO-BREAK SPACE}{version.parent}" if known else "another model"
         lines.append(f"{how}, from {source}")
     exam = lineage.exam or {}
     before, after = exam.get("before"), exam.get("after")

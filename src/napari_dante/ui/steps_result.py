@@ -28,7 +28,7 @@ class ResultStep(QWidget):
         self.exam = ExamCard()
         self.exam.chosen.connect(self._go_to)
         self.look = button("Show the new mask", self._toggle_preview)
-        self.errors = button(f"Show errors ({ERRORS_KEY})", self._toggle_errors)
+        self.errors = button(f"Errors ({ERRORS_KEY})", self._toggle_errors)
         self.errors.setCheckable(True)
         self.whose = QComboBox()
         self.whose.setAccessibleName("Whose errors are shown")

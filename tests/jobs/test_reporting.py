@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from napari_dante.evaluate.page import WITH_PICTURES, WITHOUT_PICTURES, page
 from napari_dante.evaluate.pictures import outlined
 from napari_dante.evaluate.report import ExamReport
 from napari_dante.jobs.comparison import compare
+from napari_dante.jobs.course import read_curve, read_events
+from napari_dante.jobs.events import Improved, Progress, Started, Validated
 from napari_dante.jobs.folder import JobFolder
 from napari_dante.jobs.reporting import pictures_of, report_of, write_run
 from napari_dante.jobs.run import run_job
@@ -113,6 +116,30 @@ def test_tables_hold_every_score(done: JobFolder, tmp_path: Path) -> None:
     assert data["curve"]["dice"]
     with pytest.raises(JobError, match=r"\.html"):
         write_run(tmp_path / "run.pdf", found)
+
+
+def test_a_resumed_lesson_is_one_curve(done: JobFolder) -> None:
+    started = Started("lora", "cpu", 1, 2, 0, (1,), (2,), 0.4)
+    first = [started, Progress(1, 4, 1.0, 0.9), Validated(1, 0.5), Progress(2, 4, 1.0, 0.8)]
+    again = [started, Progress(2, 4, 1.0, 0.7), Validated(2, 0.6), Improved(2, 0.6)]
+    curve = read_curve([*first, *again])
+    assert curve.loss == ((1, 0.9), (2, 0.7))
+    assert curve.dice == ((0, 0.4), (1, 0.5), (2, 0.6))
+    assert (curve.total, curve.to_beat, curve.best) == (4, 0.4, (2, 0.6))
+    before = read_events(done)
+    with done.events.open("ab") as stream:
+        stream.write(b'{"event": "Progr')
+    assert read_events(done) == before
+
+
+def test_names_are_neither_markup_nor_formulas(done: JobFolder) -> None:
+    found = report_of(done)
+    assert found.exam is not None
+    for name in ("<img src=x>", "=1+1"):
+        scores = tuple(replace(score, label=name) for score in found.exam.scores)
+        other = replace(found, exam=replace(found.exam, scores=scores), structures=(name,))
+        assert "<img" not in page(other)
+        assert all(not line.startswith("=") for line in other.to_csv().splitlines())
 
 
 def test_an_unfinished_job_has_no_report(tmp_path: Path, model_file: Path, ball: Ball) -> None:

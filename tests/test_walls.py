@@ -73,7 +73,7 @@ import napari_dante.volume, napari_dante.corrections.record
 import napari_dante.model.library, napari_dante.model.file
 import napari_dante.adapt.recipe, napari_dante.evaluate.report, napari_dante.evaluate.split
 import napari_dante.evaluate.uncertainty
-import napari_dante.jobs.client, napari_dante.jobs.folder
+import napari_dante.jobs.client, napari_dante.jobs.folder, napari_dante.jobs.reporting
 import napari_dante.federated.client, napari_dante.federated.gate
 import napari_dante.federated.sharing
 print(sorted({"torch", "monai", "napari", "qtpy"} & set(sys.modules)))

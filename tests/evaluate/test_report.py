@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from napari_dante.errors import JobError
 from napari_dante.evaluate.exam import examine
+from napari_dante.evaluate.interval import mean_interval, two_stage_interval
 from napari_dante.evaluate.report import (
     ExamReport,
     Metrics,
@@ -61,6 +62,28 @@ def test_verdict_follows_the_interval(changes: dict[int, list[float | None]]) ->
         assert found.verdict == expected
     assert "nan" not in found.sentence
     assert ExamReport.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_structure_is_judged_by_itself() -> None:
+    found = report({4: [0.4, -0.2], 5: [0.3, -0.1], 6: [0.2, None]})
+    good, bad = found.of_label("label 0"), found.of_label("label 1")
+    assert (good.n, good.verdict) == (3, "better")
+    assert (bad.n, bad.verdict) == (2, "worse")
+    assert good.interval is not None
+    assert 0.2 <= good.interval[0] < 0.3 < good.interval[1] <= 0.4
+    single = report({4: [0.4]}).of_label("label 0")
+    assert (single.n, single.interval, single.verdict) == (1, None, "not enough data")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=8))
+def test_groups_of_one_are_independent_values(values: list[float]) -> None:
+    """Both bootstraps are the same there, but for the numbers that are drawn."""
+    plain, staged = mean_interval(values), two_stage_interval([[value] for value in values])
+    assert plain is not None
+    assert staged is not None
+    spread = max(values) - min(values)
+    assert plain == pytest.approx(staged, abs=0.25 * spread + 1e-9)
 
 
 def test_one_good_slice_is_not_enough() -> None:

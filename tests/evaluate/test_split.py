@@ -33,6 +33,45 @@ def test_laws(trusted: list[bool], fraction: float, gap: int) -> None:
     assert split == split_slices(np.array(trusted), fraction, gap)
 
 
+@given(
+    trusted=st.lists(st.booleans(), min_size=1, max_size=60),
+    fraction=st.floats(0, 0.95),
+    frozen=st.sets(st.integers(0, 59), max_size=6),
+)
+def test_a_slice_of_an_earlier_exam_is_never_learned_from(
+    trusted: list[bool], fraction: float, frozen: set[int]
+) -> None:
+    slices = np.flatnonzero(trusted).tolist()
+    assume(slices)
+    try:
+        split = split_slices(np.array(trusted), fraction, frozen=frozen)
+    except TeachError:
+        return
+    assert split.learn
+    assert all(abs(a - b) > 1 for a in split.learn for b in frozen)
+    still = frozen & set(slices)
+    if still and fraction:
+        assert set(split.exam) == still, "the exam is another one"
+    assert not set(split.exam) & set(split.learn)
+
+
+def test_a_second_lesson_keeps_the_exam_of_the_first() -> None:
+    trusted = np.zeros(80, bool)
+    trusted[[10, 20, 30, 40, 50]] = True
+    first = split_slices(trusted, 0.3)
+    trusted[[26, 33, 60, 70]] = True
+    second = split_slices(trusted, 0.3, frozen=first.exam)
+    assert second.exam == first.exam
+    assert set(second.learn) == {10, 26, 33, 40, 50, 60, 70, 20} - set(first.exam)
+
+
+def test_a_lesson_on_nothing_but_the_exam_is_refused() -> None:
+    trusted = np.zeros(9, bool)
+    trusted[[4, 5]] = True
+    with pytest.raises(TeachError, match="never learned from"):
+        split_slices(trusted, 0.3, frozen=(4,))
+
+
 def test_five_spread_slices_give_two_for_the_exam_from_the_middle() -> None:
     trusted = np.zeros(80, bool)
     trusted[[10, 20, 30, 40, 50]] = True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from napari_dante.adapt.loop import Word
@@ -29,11 +30,31 @@ from napari_dante.jobs.events import (
     decode,
 )
 from napari_dante.jobs.folder import JobFolder, create_job
-from napari_dante.jobs.run import run_job
+from napari_dante.jobs.run import guarded, run_job
 from napari_dante.model.file import read_model
 from tests.jobs.ball import NAMES, SLICES, case, job, recipe
 
 Ball = tuple[NDArray[np.float32], NDArray[np.uint8]]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "The graphics card"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory"), "Close other programs"),
+    ],
+    ids=["card", "computer"],
+)
+def test_too_little_memory_says_where_and_what_to_do(error: Exception, words: str) -> None:
+    def events() -> Iterator[Progress]:
+        yield Progress(1, 2)
+        raise error
+
+    *_, last = guarded(events())
+    assert isinstance(last, Failed)
+    assert last.kind == "memory"
+    assert words in last.sentence
+    assert "the old model is unchanged" in last.sentence
 
 
 def words(*spoken: tuple[int, Word]) -> Iterator[Word | None]:

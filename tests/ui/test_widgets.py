@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QWidget
 from napari_dante.adapt.recipe import RECIPES
 from napari_dante.evaluate.report import ExamReport, Metrics, Score
 from napari_dante.jobs.events import Improved, Progress, Started, Validated
-from napari_dante.ui import look, steps_model
+from napari_dante.ui import look, steps_teach
 from napari_dante.ui.cards import Card, CardState, MessageBar, text
 from napari_dante.ui.curve import LearningCurve
 from napari_dante.ui.examcard import ExamCard
@@ -105,7 +105,7 @@ def test_the_strip_shows_doubt_and_the_exam(qtbot: QtBot) -> None:
 
 
 def test_the_panel_has_a_sentence_for_every_recipe() -> None:
-    assert set(steps_model._WHAT) == set(RECIPES)
+    assert set(steps_teach._WHAT) == set(RECIPES)
 
 
 def test_the_curve_takes_a_lesson(qtbot: QtBot) -> None:
@@ -146,7 +146,7 @@ def test_the_card_says_the_verdict_with_a_sign(qtbot: QtBot, gain: float, sign: 
     card.show_report(report(gain))
     assert sign in card.verdict.text()
     assert f"{0.5 + gain:.2f}" in card.table.text()
-    assert "8.0 → <b>4.0</b>" in card.table.text()
+    assert "8.0&nbsp;→&nbsp;<b>4.0</b>" in card.table.text()
     assert f"Slice 0: before 0.50, after {0.5 + gain:.2f}" in card.strip.accessibleDescription()
 
 

@@ -23,6 +23,7 @@ from napari_dante.adapt.events import (
     Validated,
     Word,
 )
+from napari_dante.adapt.forecast import Forecast
 from napari_dante.adapt.method import Plan, merged_weights, prepare
 from napari_dante.adapt.patches import Patch
 from napari_dante.adapt.recipe import Recipe
@@ -84,6 +85,9 @@ class Lesson:
     teacher
         The old network's logits, which the untrusted voxels are held to with the
         recipe's weight of distillation.
+    look_seconds, rest_seconds
+        What a look at the exam slices takes, and what comes after the lesson, for the
+        time left.
     """
 
     def __init__(
@@ -99,6 +103,8 @@ class Lesson:
         poll: Callable[[bool], Word | None],
         rehearse: Callable[[int], Patch] | None = None,
         teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        look_seconds: float = 0.0,
+        rest_seconds: float = 0.0,
     ) -> None:
         training = recipe.training
         torch.manual_seed(training.seed)
@@ -119,6 +125,7 @@ class Lesson:
         self._save_best = save_best
         self._checkpoint = checkpoint
         self._poll = poll
+        self._forecast = Forecast(training.steps, training.check_every, look_seconds, rest_seconds)
         self._state = _State()
         self._good: dict[str, Any] = {}
 
@@ -150,7 +157,7 @@ class Lesson:
             self._feeder.close()
 
     def _steps(self) -> Iterator[LessonEvent]:
-        training, begin, done = self._training, time.monotonic(), 0
+        training = self._training
         while self._state.step < training.steps:
             word = self._poll(False)
             if word == "pause":
@@ -158,15 +165,18 @@ class Lesson:
             if word == "stop":
                 break
             _check_not_cancelled(word)
+            begin = time.monotonic()
             obstacle = self._step()
             if obstacle is not None:
                 yield obstacle
                 continue
-            done += 1
-            eta = (time.monotonic() - begin) / done * (training.steps - self._state.step)
+            self._forecast.stepped(time.monotonic() - begin)
+            eta = self._forecast.left(self._state.step)
             yield Progress(self._state.step, training.steps, eta, self._state.losses[-1])
             if self._state.step % training.check_every == 0:
+                begin = time.monotonic()
                 yield from self._check()
+                self._forecast.looked(time.monotonic() - begin)
                 if self._ended:
                     return
         if self._state.step % training.check_every != 0:

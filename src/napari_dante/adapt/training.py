@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,10 +61,10 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "check_every", "patience", "learning_rate"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise TeachError(f"'{name}' must be greater than zero.")
         for name in ("replay", "distillation"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise TeachError(f"'{name}' must not be below zero.")
         one_of("augmentation", self.augmentation, Augmentation)
         one_of("device", self.device, Device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from napari_dante.cli.console import emit_json, say
@@ -13,7 +12,7 @@ from napari_dante.errors import ModelError
 from napari_dante.files import sha256
 from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne
 from napari_dante.model.file import read_header, read_model, write_model
-from napari_dante.model.library import Library
+from napari_dante.model.library import Library, number_of
 
 __all__ = ["export", "import_model", "list_models", "show", "use"]
 
@@ -58,22 +57,17 @@ def _entry(library: Library, name: str) -> dict[str, Any]:
     versions = []
     for path in library.versions(name):
         _, lineage = read_header(path)
-        number = _number(path)
+        number = number_of(path)
         versions.append({"number": number, "created": lineage.created, "current": path == current})
     labels = [label.name for label in spec.labels]
     return {"name": name, "labels": labels, "versions": versions}
-
-
-def _number(path: Path) -> int:
-    """Return the version number of a library file; the shipped one is 0."""
-    return int(path.stem) if re.fullmatch(r"\d{4}", path.stem) else 0
 
 
 def use(options: Namespace) -> None:
     """Make a version the current one."""
     library = Library()
     for path in library.versions(options.name):
-        if _number(path) == options.version:
+        if number_of(path) == options.version:
             library.use(options.name, path)
             say(f"{options.name} is at version {options.version} now.")
             return

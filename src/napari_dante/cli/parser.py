@@ -258,6 +258,15 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
     job.add_argument("job", type=Path)
     _add_json(job)
 
+    report = _add(commands, "report", "reporting", "the report of a finished job")
+    report.add_argument("job", type=Path)
+    report.add_argument("--out", type=Path, required=True, help=".html, .csv or .json")
+    report.add_argument(
+        "--pictures",
+        action="store_true",
+        help="show three exam slices in the page, which then holds patient data",
+    )
+
 
 def _add_models(commands: Any) -> None:  # noqa: ANN401
     parser = commands.add_parser("model", help="the library and model files")

@@ -12,10 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_dante.errors import JobError
+from napari_dante.evaluate.interval import mean_interval, two_stage_interval
 from napari_dante.files import write_text
 
 __all__ = [
     "ExamReport",
+    "LabelResult",
     "Metrics",
     "Retained",
     "Score",
@@ -26,8 +28,7 @@ __all__ = [
 
 Verdict = Literal["better", "no difference", "worse", "not enough data"]
 
-MINIMUM_SLICES = 2
-RESAMPLES = 2000
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,28 @@ class Retained:
     label: str
     before: float
     after: float
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """What the exam says about one structure.
+
+    Attributes
+    ----------
+    label
+        The structure.
+    n
+        Slices on which both models can be compared.
+    interval
+        95 % bootstrap interval of its mean Dice difference, None below two slices.
+    verdict
+        What that allows to be said.
+    """
+
+    label: str
+    n: int
+    interval: Interval | None
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -118,30 +141,31 @@ class ExamReport:
         return sum(len(values) for values in self._differences().values())
 
     @cached_property
-    def interval(self) -> tuple[float, float] | None:
+    def interval(self) -> Interval | None:
         """95 % bootstrap interval of the mean Dice difference, None below two slices.
 
-        Slices are drawn with replacement, then structures within each slice (two-stage
-        bootstrap, Davison & Hinkley 1997, §3.8), because structures of one slice are not
-        independent. With fewer than five slices it is narrower than it should be.
+        Slices are drawn with replacement, then structures within each slice, because
+        structures of one slice are not independent. With fewer than five slices it is
+        narrower than it should be.
         """
-        groups = [np.array(values) for values in self._differences().values()]
-        if len(groups) < MINIMUM_SLICES:
-            return None
-        random = np.random.default_rng(0)
-        means = [_resampled_mean(groups, random) for _ in range(RESAMPLES)]
-        low, high = np.percentile(means, [2.5, 97.5])
-        return float(low), float(high)
+        return two_stage_interval(list(self._differences().values()))
 
     @property
     def verdict(self) -> Verdict:
         """Better or worse only when the interval excludes zero."""
-        if self.interval is None:
-            return "not enough data"
-        low, high = self.interval
-        if low > 0:
-            return "better"
-        return "worse" if high < 0 else "no difference"
+        return _judged(self.interval)
+
+    def of_label(self, label: str) -> LabelResult:
+        """Return what may be said about one structure: by slices, as about all of them."""
+        differences = [
+            score.after.dice - score.before.dice
+            for score in self.scores
+            if score.label == label
+            and score.before.dice is not None
+            and score.after.dice is not None
+        ]
+        interval = mean_interval(differences)
+        return LabelResult(label, len(differences), interval, _judged(interval))
 
     @property
     def sentence(self) -> str:
@@ -226,11 +250,13 @@ class ExamReport:
             raise JobError("The exam of this job is damaged.", detail=repr(error)) from error
 
 
-def _resampled_mean(groups: list[Any], random: np.random.Generator) -> float:
-    drawn = [groups[index] for index in random.integers(len(groups), size=len(groups))]
-    return float(
-        np.mean([values[random.integers(len(values), size=len(values))].mean() for values in drawn])
-    )
+def _judged(interval: Interval | None) -> Verdict:
+    if interval is None:
+        return "not enough data"
+    low, high = interval
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "no difference"
 
 
 def _scores(items: Iterable[Mapping[str, Any]]) -> Iterable[Score]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ class CaseData:
             raise TeachError("The labels are not on the grid of the image.")
         if self.trusted.shape != (self.image.shape[self.axis],):
             raise TeachError("There must be one entry for each slice, trusted or not.")
+
+    def cut(self, slices: Sequence[int]) -> CaseData:
+        """Return the case with nothing but `slices`, all of them trusted."""
+        return replace(
+            self,
+            image=np.take(self.image, slices, self.axis),
+            labels=np.take(self.labels, slices, self.axis),
+            trusted=np.ones(len(slices), np.bool_),
+        )
 
     def structures(self, slices: Sequence[int] | None = None) -> tuple[str, ...]:
         """Return the names of what is marked in `slices`, by default in all trusted ones."""
@@ -104,7 +113,11 @@ class CaseData:
 
 
 def check_cases(
-    cases: Sequence[CaseData], known: Sequence[str], new_labels: Sequence[str], exam: float
+    cases: Sequence[CaseData],
+    known: Sequence[str],
+    new_labels: Sequence[str],
+    exam: float,
+    frozen: Collection[int] = (),
 ) -> None:
     """Refuse what cannot be learned from.
 
@@ -116,6 +129,8 @@ def check_cases(
         Structures that the model knows, and those that it shall learn.
     exam
         Share of the first case's trusted slices that is kept for the exam.
+    frozen
+        Its exam slices of earlier lessons.
 
     Raises
     ------
@@ -127,7 +142,7 @@ def check_cases(
         if is_blank(case.image):
             raise TeachError("An image is empty: all its voxels have one and the same value.")
     first, *others = cases
-    learned = set(first.structures(split_slices(first.trusted, exam).learn))
+    learned = set(first.structures(split_slices(first.trusted, exam, frozen=frozen).learn))
     learned.update(name for case in others for name in case.structures())
     if not learned:
         raise TeachError(

@@ -187,8 +187,9 @@ class JobFolder:
 
     def split(self) -> Split:
         """Return which slices of the first case are learned from and examined."""
-        fraction = float(self._description()["exam_fraction"])
-        return split_slices(self.case().trusted, fraction)
+        described = self._description()
+        fraction, frozen = float(described["exam_fraction"]), described.get("frozen_exam", ())
+        return split_slices(self.case().trusted, fraction, frozen=frozen)
 
     def report(self) -> ExamReport:
         """Return the exam."""
@@ -227,6 +228,7 @@ def create_job(
     exam_fraction: float = 0.3,
     new_labels: Sequence[str] = (),
     earlier: Sequence[CaseData] = (),
+    frozen_exam: Sequence[int] = (),
 ) -> JobFolder:
     """Write a job folder; ``job.json`` comes last, so a half-written one is not a job.
 
@@ -250,6 +252,8 @@ def create_job(
         Cases that the model has learned before: part of their slices is rehearsed, on the
         others it is examined what the new model has forgotten. Training from scratch has
         none.
+    frozen_exam
+        Slices of the first case that an earlier lesson was examined on: they stay its exam.
 
     Raises
     ------
@@ -272,7 +276,7 @@ def create_job(
             raise TeachError("There is no model to adapt; only training from scratch needs none.")
         new_labels = tuple(dict.fromkeys(name for case in cases for name in case.structures()))
     known = () if spec is None else tuple(label.name for label in spec.labels)
-    check_cases(cases, known, new_labels, exam_fraction)
+    check_cases(cases, known, new_labels, exam_fraction, frozen_exam)
     if isinstance(recipe, FromScratch):
         check_all_marked(cases, known)
     for case in earlier:
@@ -290,6 +294,7 @@ def create_job(
         "base": None if model is None else sha256(job.base),
         "new_labels": [name for name in dict.fromkeys(new_labels) if name not in known],
         "exam_fraction": exam_fraction,
+        "frozen_exam": list(frozen_exam),
     }
     if isinstance(recipe, FromScratch):
         description["identity"] = _new_identity(lineage)

@@ -74,12 +74,19 @@ def guarded(events: Iterator[Event]) -> Iterator[Event]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        yield Failed(
-            "memory",
-            "There is not enough memory for this; the old model is unchanged. "
-            "Close other programs and try again.",
-            type(error).__name__,
+        yield Failed("memory", _memory_sentence(error), type(error).__name__)
+
+
+def _memory_sentence(error: BaseException) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "The graphics card has not enough memory for this; the old model is unchanged. "
+            "Close what else uses it, or choose the device 'cpu' in the preferences."
         )
+    return (
+        "There is not enough memory for this; the old model is unchanged. "
+        "Close other programs and try again."
+    )
 
 
 @dataclass(frozen=True)
@@ -125,13 +132,17 @@ class _Run:
     def events(self) -> Iterator[Event]:
         begin = time.monotonic()
         self.job.save_array("before.npy", self.before.mask)
+        predicting = time.monotonic() - begin
         segmenter = Segmenter(self.start.model, self.device)
         exam = case_grid(self.case, self.split.exam, self.spec)
         monitor = Monitor(exam, self.spec, self.case.axis)
         food = self._feed(segmenter)
+        ahead = time.monotonic()
         known = dice(self.earlier, food.whole)
+        earlier, ahead = time.monotonic() - ahead, time.monotonic()
         to_beat = self._to_beat(monitor, food)
-        lesson = self._lesson(segmenter, food, monitor)
+        look = time.monotonic() - ahead
+        lesson = self._lesson(segmenter, food, monitor, look, predicting + earlier)
         yield self._started(segmenter, lesson.trained, to_beat)
         yield from lesson.run()
         if not self.job.candidate.is_file():
@@ -155,7 +166,9 @@ class _Run:
             [case.rehearsed for case in self.earlier],
         )
 
-    def _lesson(self, segmenter: Segmenter, food: Feed, monitor: Monitor) -> Lesson:
+    def _lesson(
+        self, segmenter: Segmenter, food: Feed, monitor: Monitor, look: float, rest: float
+    ) -> Lesson:
         recipe, digest = self.start.recipe, self.start.digest
 
         def save(weights: Mapping[str, torch.Tensor]) -> None:
@@ -174,6 +187,8 @@ class _Run:
             checkpoint=self.job.last,
             poll=self.poll,
             teacher=self._teacher(),
+            look_seconds=look,
+            rest_seconds=rest,
         )
 
     def _teacher(self) -> nn.Module | None:

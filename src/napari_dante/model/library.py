@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
 from platformdirs import user_data_path
 
 from napari_dante.errors import ModelError
-from napari_dante.files import atomic_path, write_text
+from napari_dante.files import atomic_path, sha256, write_text
 from napari_dante.model.file import Lineage, check_name, read_header
 from napari_dante.model.spec import ArchitectureSpec
 
-__all__ = ["Library"]
+__all__ = ["Library", "Version", "number_of"]
 
 STARTERS = Path(str(files("napari_dante"))) / "resources" / "models"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a model.
+
+    Attributes
+    ----------
+    number
+        0 for what came with napari-dante, then counted up.
+    path
+        Its file.
+    lineage
+        Where it comes from, None where the file cannot be read.
+    parent
+        Number of the version that it was taught from, None where that is not here.
+    current
+        Whether it is the one in use.
+    """
+
+    number: int
+    path: Path
+    lineage: Lineage | None
+    parent: int | None
+    current: bool
 
 
 class Library:
@@ -66,6 +94,21 @@ class Library:
         chosen = current.read_text().strip() if current.is_file() else ""
         return next((path for path in versions if path.name == chosen), versions[-1])
 
+    def history(self, name: str) -> tuple[Version, ...]:
+        """Return the versions of a model, oldest first, and which came from which.
+
+        It takes as long as hashing the files does, the first time.
+        """
+        paths = self.versions(name)
+        current = self.resolve(name) if paths else None
+        digests = {_digest(path, path.stat().st_mtime_ns): number_of(path) for path in paths}
+        found = []
+        for path in paths:
+            lineage = _lineage(path)
+            parent = digests.get(lineage.parent or "") if lineage is not None else None
+            found.append(Version(number_of(path), path, lineage, parent, path == current))
+        return tuple(found)
+
     def header(self, name: str) -> tuple[ArchitectureSpec, Lineage]:
         """Return the spec and lineage of the current version."""
         return read_header(self.resolve(name))
@@ -103,3 +146,20 @@ class Library:
 
     def _numbered(self, name: str) -> list[Path]:
         return sorted((self._root / name).glob("[0-9][0-9][0-9][0-9].safetensors"))
+
+
+def number_of(path: Path) -> int:
+    """Return the version number of a file of the library; a shipped one is 0."""
+    return int(path.stem) if re.fullmatch(r"\d{4}", path.stem) else 0
+
+
+def _lineage(path: Path) -> Lineage | None:
+    try:
+        return read_header(path)[1]
+    except ModelError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, _written: int) -> str:
+    return sha256(path)

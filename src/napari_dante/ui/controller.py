@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +12,20 @@ from qtpy.QtCore import QObject, Signal
 from napari_dante.adapt.events import Word
 from napari_dante.adapt.recipe import RECIPES, Recipe
 from napari_dante.errors import DanteError, ShareError, TeachError
-from napari_dante.evaluate.report import ExamReport
+from napari_dante.evaluate.run_report import RunReport
 from napari_dante.evaluate.split import Split, split_slices
 from napari_dante.federated.gate import fit_to_share
 from napari_dante.federated.sharing import Receipt
+from napari_dante.jobs.cases import CaseBook
 from napari_dante.jobs.cluster import tell_cluster
-from napari_dante.jobs.folder import JobFolder, new_job_folder
+from napari_dante.jobs.folder import new_job_folder
 from napari_dante.model.file import read_header
 from napari_dante.model.library import Library
-from napari_dante.ui import work
+from napari_dante.ui import casebook, work
+from napari_dante.ui.compare import Overlays
 from napari_dante.ui.desk import Desk
+from napari_dante.ui.lesson import Lesson
+from napari_dante.ui.plan import Plan
 from napari_dante.ui.session import Session
 from napari_dante.ui.settings import remember_server
 from napari_dante.ui.states import Step, Task
@@ -29,25 +33,7 @@ from napari_dante.ui.states import Step, Task
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-__all__ = ["EXAM_FRACTION", "Controller", "Lesson"]
-
-EXAM_FRACTION = 0.3
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A job of one session; ``taught`` once it is done, then with its exam if it had one."""
-
-    session: Session
-    folder: Path
-    model: Path
-    taught: bool = False
-    report: ExamReport | None = None
-
-    @property
-    def job(self) -> JobFolder:
-        """Its files."""
-        return JobFolder(self.folder)
+__all__ = ["Controller"]
 
 
 class Controller(Desk):
@@ -65,7 +51,9 @@ class Controller(Desk):
         self.lesson: Lesson | None = None
         self.offer: work.Offer | None = None
         self.receipt: Receipt | None = None
+        self.report: RunReport | None = None
         self.method = next(iter(RECIPES))
+        self.plan = Plan()
         self._kept_at: tuple[Session, bytes] | None = None
         super().__init__(viewer, library, parent)
 
@@ -92,7 +80,10 @@ class Controller(Desk):
         tracker = self.session.tracker if self.session is not None else None
         if tracker is None:
             return None
-        return split_slices(tracker.record.trusted(tracker.layer.data), EXAM_FRACTION)
+        record, volume = tracker.record, self.session.volume if self.session else None
+        frozen = CaseBook().frozen(volume, record.axis) if volume is not None else ()
+        trusted = record.trusted(tracker.layer.data)
+        return split_slices(trusted, self.plan.exam_fraction, frozen=frozen)
 
     def _standing(self) -> tuple[Session, bytes] | None:
         session = self.session
@@ -102,8 +93,14 @@ class Controller(Desk):
         return session, tracker.record.trusted(tracker.layer.data).tobytes()
 
     def recipe(self) -> Recipe:
-        """Return the chosen recipe on the chosen device."""
-        recipe = RECIPES[self.method]()
+        """Return how to teach, on the chosen device.
+
+        Raises
+        ------
+        TeachError
+            If a value under Advanced is out of range.
+        """
+        recipe = self.plan.recipe(self.method)
         return replace(recipe, training=replace(recipe.training, device=self.settings.device))
 
     @property
@@ -131,7 +128,12 @@ class Controller(Desk):
         """Teach the chosen model from the corrected slices, or go on after a break."""
         before = self.lesson
         lesson = before or self._new_lesson()
-        case = lesson.session.case() if lesson is not None else None
+        try:
+            case = lesson.session.case() if lesson is not None else None
+            recipe = self.recipe()
+        except TeachError as error:
+            self._refuse(error)
+            return
         if lesson is None or case is None:
             self._refuse(TeachError("There is no proposal to correct yet: press Predict first."))
             return
@@ -142,16 +144,24 @@ class Controller(Desk):
             lesson.model,
             [case],
             [name for name in self.new_structures if name in case.structures()],
-            self.recipe(),
+            recipe,
             self.settings.executor,
+            self.plan.exam_fraction,
         )
 
-        def done(report: ExamReport | None) -> None:
-            self.lesson = replace(lesson, taught=True, report=report)
-            self.taught.emit(report)
+        def done(result: work.Taught) -> None:
+            self.judge(lesson, result)
 
         if not self._run(Task.TEACH, events, done):
             self.lesson = before
+
+    def judge(self, lesson: Lesson, result: work.Taught) -> None:
+        """Let a person look at what came of a lesson, and decide."""
+        session, comparison = lesson.session, result.comparison
+        overlays = Overlays(self.viewer, session, lesson.job, comparison, self._later)
+        self.lesson = replace(lesson, result=result, overlays=overlays)
+        self.report = result.report
+        self.taught.emit(result.report.exam)
 
     def pause(self) -> None:
         """Pause the lesson, or go on with it."""
@@ -175,8 +185,9 @@ class Controller(Desk):
     def preview(self, on: bool) -> None:
         """Show the taught model's mask instead of the present one, or end that."""
         lesson = self.lesson
-        if lesson is None or not lesson.taught:
+        if lesson is None or lesson.overlays is None:
             return
+        lesson.overlays.let_go()
         if on:
             lesson.session.preview(lesson.job.mask("after"), read_header(lesson.model)[0])
         else:
@@ -195,7 +206,8 @@ class Controller(Desk):
             self._refuse(error)
             return
         spec, lineage = read_header(kept)
-        lesson.session.end_preview()
+        casebook.note(lesson.job, "kept")
+        self._end_overlays(lesson)
         lesson.session.propose(mask, spec)
         self.model = lineage.name
         self._end_lesson()
@@ -207,9 +219,14 @@ class Controller(Desk):
         """Drop the taught model, or the unfinished lesson."""
         if self.lesson is None or self.engine.task is Task.TEACH:
             return
-        self.lesson.session.end_preview()
+        self._end_overlays(self.lesson)
         self._end_lesson()
         self.discarded.emit()
+
+    def _end_overlays(self, lesson: Lesson) -> None:
+        if lesson.overlays is not None:
+            lesson.overlays.close()
+        lesson.session.end_preview()
 
     def _end_lesson(self) -> None:
         """Forget the lesson with its folder, which holds a copy of the patient's image."""
@@ -228,6 +245,22 @@ class Controller(Desk):
         """Teach by the recipe `method`."""
         self.method = method
         self._later()
+
+    def choose_plan(self, plan: Plan) -> None:
+        """Teach by what was set under Advanced."""
+        self.plan = plan
+        self._later()
+
+    def go_back(self, version: Path) -> None:
+        """Make another version of the chosen model the current one; none is lost."""
+        if self.model is None:
+            return
+        try:
+            self.library.use(self.model, version)
+        except DanteError as error:
+            self._refuse(error)
+            return
+        self.choose_model(self.model)
 
     def check(self, url: str, key: str | None = None) -> None:
         """Ask the server for its version and whether the chosen model is fit to be shared."""

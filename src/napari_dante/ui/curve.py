@@ -6,7 +6,9 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_dante.jobs.events import Event, Improved, Progress, Started, Validated
+from napari_dante.evaluate.curve import Curve
+from napari_dante.jobs.course import follow
+from napari_dante.jobs.events import Event, Started
 from napari_dante.ui import look
 
 __all__ = ["LearningCurve"]
@@ -29,33 +31,21 @@ class LearningCurve(QWidget):
 
     def clear(self) -> None:
         """Start an empty curve."""
-        self._to_beat: float | None = None
-        self._best: tuple[int, float] | None = None
-        self._dice: list[tuple[int, float]] = []
-        self._loss: list[tuple[int, float]] = []
-        self._total = 1
+        self.show_curve(Curve())
+
+    def show_curve(self, curve: Curve) -> None:
+        """Show how a lesson went."""
+        self._curve = curve
         self._describe()
 
     def take(self, event: Event) -> None:
         """Take in one event of the lesson."""
-        if isinstance(event, Started):
-            self.clear()
-            self._to_beat = event.dice
-            if event.dice is not None:
-                self._dice.append((0, event.dice))
-        elif isinstance(event, Progress):
-            self._total = max(1, event.total)
-            if event.loss is not None:
-                self._loss.append((event.step, event.loss))
-        elif isinstance(event, Validated):
-            self._dice.append((event.step, event.mean))
-        elif isinstance(event, Improved):
-            self._best = (event.step, event.mean)
-        self._describe()
+        self.show_curve(follow(Curve() if isinstance(event, Started) else self._curve, event))
 
     def _describe(self) -> None:
-        before = "unknown" if self._to_beat is None else f"{self._to_beat:.2f}"
-        best = "none yet" if self._best is None else f"{self._best[1]:.2f}"
+        to_beat, reached = self._curve.to_beat, self._curve.best
+        before = "unknown" if to_beat is None else f"{to_beat:.2f}"
+        best = "none yet" if reached is None else f"{reached[1]:.2f}"
         self.setAccessibleDescription(f"Dice of the old model {before}, best so far {best}")
         self.update()
 
@@ -70,31 +60,22 @@ class LearningCurve(QWidget):
         self._draw_dice(painter, area)
         painter.end()
 
-    @property
-    def _limits(self) -> tuple[float, float]:
-        values = [value for _, value in self._dice]
-        if not values:
-            return 0.0, 1.0
-        low, high = min(values), max(values)
-        low, high = max(0.0, low - 0.05), min(1.0, high + 0.05)
-        return (int(low * 10) / 10, min(1.0, (int(high * 10) + 1) / 10))
-
     def _point(self, area: QRectF, step: int, share: float) -> QPointF:
         return QPointF(
-            area.left() + area.width() * step / self._total,
+            area.left() + area.width() * step / self._curve.total,
             area.bottom() - area.height() * min(max(share, 0.0), 1.0),
         )
 
     def _dice_point(self, area: QRectF, step: int, value: float) -> QPointF:
-        low, high = self._limits
+        low, high = self._curve.limits
         return self._point(area, step, (value - low) / (high - low))
 
     def _draw_axes(self, painter: QPainter, area: QRectF) -> None:
-        low, high = self._limits
+        low, high = self._curve.limits
         painter.setPen(look.ink(self))
         head = QRectF(0, 0, self.width() - 4, area.top() - 2)
         look.write(painter, head, "Dice on the exam slices", Qt.AlignmentFlag.AlignLeft)
-        if self._loss:
+        if self._curve.loss:
             painter.setPen(look.faint(self, 170))
             look.write(painter, head, "thin: learning error", Qt.AlignmentFlag.AlignRight)
         for value in (low, (low + high) / 2, high):
@@ -107,27 +88,29 @@ class LearningCurve(QWidget):
             look.write(painter, box, f"{value:.2f}", flags)
         foot = QRectF(area.left(), area.bottom() + 3, area.width(), 16)
         look.write(painter, foot, "step 0", Qt.AlignmentFlag.AlignLeft)
-        look.write(painter, foot, str(self._total), Qt.AlignmentFlag.AlignRight)
+        look.write(painter, foot, str(self._curve.total), Qt.AlignmentFlag.AlignRight)
 
     def _draw_loss(self, painter: QPainter, area: QRectF) -> None:
-        top = max((value for _, value in self._loss), default=0.0)
+        top = max((value for _, value in self._curve.loss), default=0.0)
         if top > 0:
             painter.setPen(QPen(look.faint(self, 130), 1.0))
-            points = [self._point(area, step, value / top) for step, value in self._loss]
+            points = [self._point(area, step, value / top) for step, value in self._curve.loss]
             painter.drawPolyline(QPolygonF(points))
 
     def _draw_dice(self, painter: QPainter, area: QRectF) -> None:
-        if self._to_beat is not None:
-            start = self._dice_point(area, 0, self._to_beat)
+        if self._curve.to_beat is not None:
+            start = self._dice_point(area, 0, self._curve.to_beat)
             painter.setPen(QPen(look.orange(self), 1.4, Qt.PenStyle.DashLine))
             painter.drawLine(start, QPointF(area.right(), start.y()))
             box = QRectF(area.left(), start.y() + 1, area.width() - 2, 16)
-            look.write(painter, box, f"old model {self._to_beat:.2f}", Qt.AlignmentFlag.AlignRight)
+            look.write(
+                painter, box, f"old model {self._curve.to_beat:.2f}", Qt.AlignmentFlag.AlignRight
+            )
         painter.setPen(QPen(look.blue(self), 2.4))
-        points = [self._dice_point(area, step, value) for step, value in self._dice]
+        points = [self._dice_point(area, step, value) for step, value in self._curve.dice]
         painter.drawPolyline(QPolygonF(points))
-        if self._best is not None:
-            self._mark_best(painter, area, *self._best)
+        if self._curve.best is not None:
+            self._mark_best(painter, area, *self._curve.best)
 
     def _mark_best(self, painter: QPainter, area: QRectF, step: int, value: float) -> None:
         point = self._dice_point(area, step, value)

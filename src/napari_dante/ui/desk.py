@@ -21,7 +21,9 @@ from napari_dante.model.library import Library
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.ui import work
 from napari_dante.ui.activity import Activity
+from napari_dante.ui.casebook import key_of
 from napari_dante.ui.engine import Engine
+from napari_dante.ui.fit import misfit
 from napari_dante.ui.keeper import find_saved
 from napari_dante.ui.layers import LayerData, grid_of
 from napari_dante.ui.readers import read_path
@@ -152,12 +154,16 @@ class Desk(QObject):
         events = work.predict(self.engine.worker, image, spacing, model, self.settings.device)
 
         def done(proposal: work.Proposal) -> None:
-            kept = session.propose(proposal.mask, read_header(model)[0], proposal.doubt)
+            spec, _ = read_header(model)
+            kept = session.propose(proposal.mask, spec, proposal.doubt)
+            odd = misfit(spec, spacing, proposal.mask)
             if kept:
                 self.notice.emit(
                     f"{kept} corrected or approved slices were left as they are; Ctrl+Z takes "
                     "the new proposal back."
                 )
+            elif odd:
+                self.notice.emit(odd)
             self.predicted.emit()
 
         self._run(Task.PREDICT, events, done)
@@ -243,6 +249,7 @@ class Desk(QObject):
 
     def _look_for(self, session: Session) -> None:
         """Look, beside the viewer, for corrections of this image that were saved before."""
+        session.volume = key_of(np.asarray(session.image.data))
         found = find_saved(np.asarray(session.image.data))
         if found is not None:
             with suppress(RuntimeError):  # the panel was closed meanwhile

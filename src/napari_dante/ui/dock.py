@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_dante.model.library import Library
 from napari_dante.ui import look
 from napari_dante.ui.cards import Card, CardState, MessageBar, text
 from napari_dante.ui.controller import Controller
+from napari_dante.ui.history import History
 from napari_dante.ui.mouse import Mouse
 from napari_dante.ui.orientation import Orientation
 from napari_dante.ui.states import Step, Task
 from napari_dante.ui.steps_mask import CorrectStep, OpenStep, PredictStep
-from napari_dante.ui.steps_model import ResultStep, ShareStep, TeachStep
+from napari_dante.ui.steps_model import ShareStep
+from napari_dante.ui.steps_result import ResultStep
+from napari_dante.ui.steps_teach import TeachStep
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -46,6 +49,7 @@ class DanteDock(QWidget):
         view = self._view
         self.destroyed.connect(lambda: _release(view))
         self._step: Step | None = None
+        self._task: Task | None = None
         self._revealing = _single(self, self._reveal)
         self._styling = _single(self, self._restyle)
         self.status = text()
@@ -57,6 +61,7 @@ class DanteDock(QWidget):
         self.teach = TeachStep(self.controller)
         self.result = ResultStep(self.controller)
         self.share = ShareStep(self.controller)
+        self.history = History(self.controller)
         bodies = (self.open, self.predict, self.correct, self.teach, self.result, self.share)
         self.cards = {
             step: Card(step.value, step.name.capitalize(), body)
@@ -73,6 +78,7 @@ class DanteDock(QWidget):
         column.setSpacing(5)
         for card in self.cards.values():
             column.addWidget(card)
+        column.addWidget(self.history)
         column.addStretch(1)
         self._scroll = QScrollArea()
         self._scroll.setWidget(inner)
@@ -97,6 +103,10 @@ class DanteDock(QWidget):
         for good in (controller.opened, controller.predicted, controller.taught):
             good.connect(self.refresh)
         viewer.events.theme.connect(self._theme_changed)
+        application = QApplication.instance()
+        if application is not None:
+            # The release of a key that is held goes to whoever has the focus then.
+            application.focusChanged.connect(self._focus_changed)
 
     def refresh(self, _: object = None) -> None:
         """Show the state of everything; unfold the card whose turn it is."""
@@ -105,11 +115,13 @@ class DanteDock(QWidget):
         for one, card in self.cards.items():
             card.body.refresh()
             card.show_state(self._state(one, step), card.body.summary)
+        self.history.refresh()
         if step is not self._step:
             self._step = step
             self.unfold(step)
-        if task is not None and task is not Task.TEACH:
+        if task is not None and task is not self._task:
             self.message.clear()
+        self._task = task
 
     def _state(self, one: Step, step: Step) -> CardState:
         if one < step or (one is Step.SHARE and self.controller.receipt is not None):
@@ -155,6 +167,9 @@ class DanteDock(QWidget):
     def _take_view(self) -> None:
         for one in self._view:
             one.take()
+
+    def _focus_changed(self, _old: object, _new: object) -> None:
+        self.result.let_go()
 
     def _theme_changed(self) -> None:
         self._styling.start(0)

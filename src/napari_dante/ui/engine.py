@@ -15,6 +15,7 @@ from napari_dante.jobs.client import Worker
 from napari_dante.jobs.events import Event, Failed, Paused, Ready, Resumed
 from napari_dante.ui.background import Background
 from napari_dante.ui.states import Task
+from napari_dante.ui.work import WorkerDied
 
 __all__ = ["Engine"]
 
@@ -46,7 +47,7 @@ class Engine(QObject):
         self._background.failed.connect(self._failed)
         self._warmed.connect(self._set_ready)
         self._close_with_everything()
-        threading.Thread(target=self._warm_up, name="dante-warm-up", daemon=True).start()
+        self._start()
 
     def run(
         self, task: Task, events: Generator[Event, None, Any], then: Callable[[Any], None]
@@ -73,6 +74,12 @@ class Engine(QObject):
     def control(self, word: Word) -> None:
         """Pause, resume, stop (keeping the best) or cancel the running task."""
         self.worker.control(word)
+
+    def _start(self) -> None:
+        """Start the process; until it is warm, tasks wait for it."""
+        self.ready = None
+        self._warm.clear()
+        threading.Thread(target=self._warm_up, name="dante-warm-up", daemon=True).start()
 
     def _when_warm(self, events: Generator[Event, None, Any]) -> Generator[Event, None, Any]:
         self._warm.wait()
@@ -108,6 +115,8 @@ class Engine(QObject):
 
     def _failed(self, error: DanteError) -> None:
         task, self.task = self.task, None
+        if isinstance(error, WorkerDied) and not self.worker.alive:
+            self._start()
         self.failed.emit(task, error)
         self.changed.emit()
 

@@ -1,128 +1,32 @@
-"""The exam card: what the lesson brought, on slices that were never learned from."""
+"""What a lesson brought, on slices that were never learned from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Literal
 
-from qtpy.QtCore import QEvent, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QMouseEvent, QPainter, QPaintEvent, QPen
-from qtpy.QtWidgets import QLabel, QSizePolicy, QToolTip, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_dante.evaluate.report import ExamReport
+from napari_dante.evaluate.curve import Curve
+from napari_dante.evaluate.mistakes import SliceScore
+from napari_dante.evaluate.report import ExamReport, Interval, LabelResult
 from napari_dante.ui import look
+from napari_dante.ui.cards import text
+from napari_dante.ui.curve import LearningCurve
+from napari_dante.ui.dicestrip import DiceStrip
+from napari_dante.ui.drawer import Drawer
+from napari_dante.ui.pairs import PairedDots
 
-__all__ = ["DiceStrip", "ExamCard"]
+__all__ = ["ExamCard"]
 
 _SIGNS = {"better": "▲", "worse": "▼", "no difference": "=", "not enough data": "?"}
-_SIDE = 46
-
-
-class DiceStrip(QWidget):
-    """Two rows of cells, before and after, one column for each exam slice.
-
-    Light is good and dark is bad (viridis); where there is room, the cell says the number.
-    """
-
-    chosen = Signal(int)
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._slices: tuple[int, ...] = ()
-        self._rows: dict[str, list[float | None]] = {}
-        self.setMouseTracking(True)
-        self.setCursor(Qt.CursorShape.PointingHandCursor)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setAccessibleName("Dice of each exam slice")
-
-    def sizeHint(self) -> QSize:
-        """Return the height of two rows and the slice numbers."""
-        return QSize(240, 62)
-
-    def show_report(self, report: ExamReport) -> None:
-        """Show the mean Dice of every exam slice."""
-        self._slices = report.exam
-        self._rows = {
-            "before": [report.mean("before", slice_=index) for index in report.exam],
-            "after": [report.mean("after", slice_=index) for index in report.exam],
-        }
-        self.setAccessibleDescription("; ".join(self._words(i) for i in range(len(self._slices))))
-        self.update()
-
-    def cell(self, row: int, column: int) -> QRectF:
-        """Return where a cell is drawn."""
-        width = min(44.0, (self.width() - _SIDE - 2) / max(1, len(self._slices)))
-        return QRectF(_SIDE + column * width, 2 + row * 21, width, 20)
-
-    def column_at(self, x: float) -> int | None:
-        """Return the column drawn at `x`."""
-        for column in range(len(self._slices)):
-            cell = self.cell(0, column)
-            if cell.left() <= x < cell.right():
-                return column
-        return None
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw the two rows and the numbers of the first and last slice."""
-        painter = QPainter(self)
-        for row, (name, values) in enumerate(self._rows.items()):
-            painter.setPen(look.ink(self))
-            middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
-            look.write(painter, QRectF(0, 2 + row * 21, _SIDE, 20), name, middle)
-            for column, value in enumerate(values):
-                self._draw_cell(painter, self.cell(row, column), value)
-        painter.setPen(look.ink(self))
-        foot = self.cell(1, 0).bottom() + 2
-        look.write(painter, QRectF(0, foot, _SIDE, 16), "slice")
-        for column in self._numbered():
-            box = self.cell(1, column)
-            box.moveTop(foot)
-            centre = Qt.AlignmentFlag.AlignHCenter
-            wide = box.adjusted(-12, 0, 12, 0)
-            look.write(painter, wide, str(self._slices[column]), centre)
-        painter.end()
-
-    def _numbered(self) -> Sequence[int]:
-        if not self._slices:
-            return ()
-        room = max(1, int(30 / max(1.0, self.cell(0, 0).width())) + 1)
-        return range(0, len(self._slices), room if self.cell(0, 0).width() < 30 else 1)
-
-    def _draw_cell(self, painter: QPainter, cell: QRectF, value: float | None) -> None:
-        inner = cell.adjusted(0.5, 0.5, -0.5, -0.5)
-        if value is None:
-            painter.setPen(QPen(look.faint(self, 90), 1))
-            painter.drawRect(inner)
-            return
-        colour = look.shade(value)
-        painter.fillRect(inner, colour)
-        if cell.width() >= 30:
-            painter.setPen(Qt.GlobalColor.black if value > 0.55 else Qt.GlobalColor.white)
-            look.write(painter, inner, f"{value:.2f}", Qt.AlignmentFlag.AlignCenter)
-
-    def _words(self, column: int) -> str:
-        parts = [
-            f"{name} {'not there' if values[column] is None else f'{values[column]:.2f}'}"
-            for name, values in self._rows.items()
-        ]
-        return f"Slice {self._slices[column]}: {', '.join(parts)}"
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        """Say the numbers of the slice under the pointer."""
-        column = self.column_at(event.position().x())
-        if column is not None:
-            place = event.globalPosition().toPoint()
-            QToolTip.showText(place, self._words(column), self)
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Go to the slice under the pointer."""
-        column = self.column_at(event.position().x())
-        if column is not None:
-            self.chosen.emit(self._slices[column])
+_FORMS: dict[Literal["dice", "hd95", "nsd"], str] = {"dice": ".2f", "hd95": ".1f", "nsd": ".2f"}
 
 
 class ExamCard(QWidget):
-    """Verdict in words, a table of the structures, and the strip of the slices."""
+    """Verdict in words, a table of the structures, the strip of the slices, and details."""
 
     chosen = Signal(int)
 
@@ -132,33 +36,57 @@ class ExamCard(QWidget):
         self.verdict = QLabel()
         self.verdict.setWordWrap(True)
         self.verdict.setAccessibleName("Verdict")
-        self.table = QLabel()
-        self.table.setTextFormat(Qt.TextFormat.RichText)
-        self.table.setAccessibleName("Structures before and after")
-        self.table.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.table.setObjectName("small")
+        self.table = _table_label("Structures before and after")
         self.strip = DiceStrip()
         self.strip.chosen.connect(self.chosen)
+        self.framed = text("Framed: exam slices, not learned from.", faint=True)
+        self.earlier = _table_label("Earlier cases before and after")
+        self.pairs = PairedDots()
+        self.curve = LearningCurve()
+        self.details = Drawer("Details", _column(self.earlier, self.pairs, self.curve))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        for part in (self.verdict, self.table, self.strip):
+        for part in (self.verdict, self.table, self.strip, self.framed, self.details):
             layout.addWidget(part)
 
-    def show_report(self, report: ExamReport | None) -> None:
-        """Show a report; None says that no slice could be set aside."""
+    def show_report(
+        self,
+        report: ExamReport | None,
+        slices: Sequence[SliceScore] = (),
+        curve: Curve | None = None,
+    ) -> None:
+        """Show a report; None says that no slice could be set aside.
+
+        Parameters
+        ----------
+        report
+            The exam.
+        slices
+            Dice of all corrected slices; by default those of the exam alone.
+        curve
+            How the lesson went.
+        """
         self._report = report
-        self.table.setVisible(report is not None)
-        self.strip.setVisible(report is not None)
+        for part in (self.table, self.strip, self.details):
+            part.setVisible(report is not None)
+        self.framed.setVisible(report is not None and any(not one.exam for one in slices))
         if report is None:
             self.verdict.setText(
                 "? Not examined: no slice could be set aside. Correct a few more slices, "
                 "a little apart from each other."
             )
             return
+        scores = slices or _examined(report)
         self._show_verdict(report)
         self.table.setText(_table(report))
-        self.strip.show_report(report)
+        self.table.setAccessibleDescription(_spoken(report))
+        self.earlier.setVisible(bool(report.earlier))
+        self.earlier.setText(_earlier_table(report))
+        self.strip.show_scores(scores)
+        self.pairs.show_scores(scores)
+        self.curve.setVisible(curve is not None)
+        self.curve.show_curve(curve or Curve())
 
     def changeEvent(self, event: QEvent) -> None:
         """Take the colours of a new theme."""
@@ -174,32 +102,91 @@ class ExamCard(QWidget):
         )
 
 
-def _table(report: ExamReport) -> str:
-    rows = [_row(report, label) for label in report.labels]
-    head = "".join(
-        f'<td align="{side}"><b>{title}</b></td>'
-        for title, side in (("", "left"), ("Dice", "right"), ("HD95 mm", "right"), ("n", "right"))
-    )
-    return f'<table width="100%" cellpadding="1"><tr>{head}</tr>{"".join(rows)}</table>'
+def _table_label(name: str) -> QLabel:
+    label = QLabel()
+    label.setTextFormat(Qt.TextFormat.RichText)
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    label.setObjectName("small")
+    return label
 
 
-def _row(report: ExamReport, label: str) -> str:
-    n = sum(
-        score.label == label and score.after.dice is not None and score.before.dice is not None
-        for score in report.scores
-    )
-    cells = [
-        _change(report, label, "dice", ".2f"),
-        _change(report, label, "hd95", ".1f"),
-        str(n),
+def _column(*widgets: QWidget) -> QWidget:
+    column = QWidget()
+    layout = QVBoxLayout(column)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(6)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return column
+
+
+def _examined(report: ExamReport) -> list[SliceScore]:
+    return [
+        SliceScore(
+            index,
+            True,
+            report.mean("before", slice_=index),
+            report.mean("after", slice_=index),
+        )
+        for index in report.exam
     ]
-    right = "".join(f'<td align="right">{cell}</td>' for cell in cells)
-    return f"<tr><td>{escape(label)}</td>{right}</tr>"
 
 
-def _change(report: ExamReport, label: str, metric: str, form: str) -> str:
-    before = report.mean("before", metric, label=label)  # type: ignore[arg-type]
-    after = report.mean("after", metric, label=label)  # type: ignore[arg-type]
+def _table(report: ExamReport) -> str:
+    """Return a table with two lines for each structure: it fits into a narrow panel."""
+    heads = ("Dice", "HD95&nbsp;mm", f"NSD&nbsp;{report.tolerance:g}&nbsp;mm")
+    head = "".join(f'<td width="33%" align="center"><b>{one}</b></td>' for one in heads)
+    rows = "".join(_rows(report, label) for label in report.labels)
+    return f'<table width="100%" cellpadding="1"><tr>{head}</tr>{rows}</table>'
+
+
+def _rows(report: ExamReport, label: str) -> str:
+    cells = "".join(
+        f'<td align="center">{_change(report, label, metric)}</td>' for metric in _FORMS
+    )
+    return (
+        f'<tr><td colspan="3"><b>{escape(label)}</b> {_said(report.of_label(label))}</td></tr>'
+        f"<tr>{cells}</tr>"
+    )
+
+
+def _said(result: LabelResult) -> str:
+    said = f"{_SIGNS[result.verdict]} {result.verdict}{_interval(result.interval)}, n {result.n}"
+    return said.replace(" ", "&nbsp;")
+
+
+def _interval(interval: Interval | None) -> str:
+    return "" if interval is None else " {:+.2f}…{:+.2f}".format(*interval)
+
+
+def _change(report: ExamReport, label: str, metric: Literal["dice", "hd95", "nsd"]) -> str:
+    before = report.mean("before", metric, label=label)
+    after = report.mean("after", metric, label=label)
     if before is None or after is None:
         return "not there"
-    return f"{before:{form}} → <b>{after:{form}}</b>"
+    form = _FORMS[metric]
+    return f"{before:{form}}&nbsp;→&nbsp;<b>{after:{form}}</b>"
+
+
+def _spoken(report: ExamReport) -> str:
+    """Return the table as sentences, for those who hear it."""
+    lines = []
+    for label in report.labels:
+        parts = [f"{metric} {_change(report, label, metric)}" for metric in _FORMS]
+        plain = ", ".join(parts)
+        for mark, word in (("<b>", ""), ("</b>", ""), ("&nbsp;", " "), ("→", "to")):
+            plain = plain.replace(mark, word)
+        lines.append(f"{label}: {report.of_label(label).verdict}; {plain}")
+    return ". ".join(lines)
+
+
+def _earlier_table(report: ExamReport) -> str:
+    rows = "".join(
+        f'<tr><td>{escape(one.label)}</td><td align="right">{one.before:.2f} → '
+        f"<b>{one.after:.2f}</b></td></tr>"
+        for one in report.earlier
+    )
+    head = '<tr><td><b>Earlier cases</b></td><td align="right"><b>Dice</b></td></tr>'
+    return f'<table width="100%" cellpadding="1">{head}{rows}</table>'

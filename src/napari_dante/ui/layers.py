@@ -12,6 +12,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_dante.volume import Geometry, Label, LabelMap, Volume
+from napari_dante.volume.geometry import VIEWS
 
 __all__ = [
     "AXES",
@@ -32,9 +33,6 @@ LayerData = tuple[NDArray[Any], dict[str, Any], Literal["image", "labels"]]
 
 KEY = "napari_dante"
 AXES = ("z", "y", "x")
-VIEWS = ("axial", "coronal", "sagittal")
-"""What a person calls the slices along display axes z, y and x."""
-
 _WINDOW = (0.5, 99.5)
 _SAMPLE = 2_000_000
 

@@ -12,6 +12,8 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QPainter, QPalette, QTextOption
 from qtpy.QtWidgets import QWidget
 
+from napari_dante.evaluate.colours import viridis
+
 __all__ = ["blue", "faint", "green", "ink", "is_dark", "orange", "paper", "red", "shade", "write"]
 
 
@@ -59,12 +61,7 @@ def blue(widget: QWidget) -> Any:  # noqa: ANN401
 
 def shade(value: float) -> Any:  # noqa: ANN401
     """Return the colour of a Dice from 0 to 1, dark violet to light yellow (viridis)."""
-    stops = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-    place = min(max(value, 0.0), 1.0) * (len(stops) - 1)
-    index = min(int(place), len(stops) - 2)
-    low, high, part = QColor(stops[index]), QColor(stops[index + 1]), place - index
-    pairs = zip(low.getRgb()[:3], high.getRgb()[:3], strict=True)
-    return QColor(*(round(a + (b - a) * part) for a, b in pairs))
+    return QColor(viridis(value))
 
 
 def write(

@@ -59,6 +59,8 @@ class Session:
 
     Attributes
     ----------
+    volume
+        What the list of lessons knows the image by, once that is computed.
     saved
         Corrections of this image that a journal kept from before, and its file.
     """
@@ -79,6 +81,7 @@ class Session:
         self.geometry: Geometry = grid.geometry
         self.tracker: Tracker | None = None
         self.locks: Locks | None = None
+        self.volume: str | None = None
         self.saved: tuple[Path, Saved] | None = None
         self._doubt: Doubt | None = None
         self._keys: Keys | None = None
@@ -185,7 +188,8 @@ class Session:
     ) -> int:
         """Show a model's mask: a first one as a layer, a later one where nobody corrected.
 
-        A model that knows other structures gets a layer of its own; the old one stays.
+        A model that knows other structures gets a layer of its own, as does a mask on
+        another grid, where the image was replaced; the old one stays.
 
         Parameters
         ----------
@@ -202,7 +206,8 @@ class Session:
             How many slices were kept because they are corrected.
         """
         table = _table(spec)
-        if self.tracker is not None and self.names == {v: one.name for v, one in table.items()}:
+        known = self.names == {value: label.name for value, label in table.items()}
+        if self.tracker is not None and known and self.tracker.layer.data.shape == mask.shape:
             kept = int(self.tracker.record.trusted(self.tracker.layer.data).sum())
             self.tracker.propose(mask)
             self._doubt = doubt
@@ -325,9 +330,15 @@ class Session:
             self.labels.visible = True
 
     @property
+    def shown_preview(self) -> Labels | None:
+        """The layer that shows the taught model's mask, None where a person removed it."""
+        preview = self._preview
+        return preview if preview is not None and preview in self._viewer.layers else None
+
+    @property
     def previewing(self) -> bool:
         """Whether the taught model's mask is shown."""
-        return self._preview is not None and self._preview in self._viewer.layers
+        return self.shown_preview is not None
 
     def release(self) -> None:
         """Stop following the labels layer; it stays in the viewer."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_dante.adapt.recipe import Recipe
 from napari_dante.adapt.training import Device
 from napari_dante.errors import JobError, ShareError
-from napari_dante.evaluate.report import ExamReport
+from napari_dante.evaluate.run_report import RunReport
 from napari_dante.federated.client import DafneClient
 from napari_dante.federated.credentials import ENVIRONMENT, api_key, remember_api_key
 from napari_dante.federated.gate import Light, judge
@@ -23,13 +23,26 @@ from napari_dante.federated.sharing import Receipt, outbox_file, push_file
 from napari_dante.files import save_array
 from napari_dante.jobs.client import Worker
 from napari_dante.jobs.cluster import run_on_cluster
+from napari_dante.jobs.comparison import Comparison, compare
 from napari_dante.jobs.events import Event, Failed
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
 from napari_dante.jobs.rehearsal import rehearsal
+from napari_dante.jobs.reporting import report_of
 from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
 from napari_dante.model.file import read_header, read_model
+from napari_dante.ui import casebook
 
-__all__ = ["Cancelled", "Offer", "Proposal", "WorkerDied", "check", "predict", "push", "teach"]
+__all__ = [
+    "Cancelled",
+    "Offer",
+    "Proposal",
+    "Taught",
+    "WorkerDied",
+    "check",
+    "predict",
+    "push",
+    "teach",
+]
 
 
 _log = logging.getLogger("napari_dante")
@@ -91,6 +104,14 @@ class Offer:
     key: str = field(repr=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What came of a lesson: its report, and both masks against the corrected slices."""
+
+    report: RunReport
+    comparison: Comparison
+
+
 def predict(
     worker: Worker,
     image: NDArray[Any],
@@ -121,10 +142,12 @@ def teach(
     new_labels: Sequence[str],
     recipe: Recipe,
     executor: str,
-) -> Generator[Event, None, ExamReport | None]:
-    """Make a job folder, or go on with the one that is there, and return its exam.
+    exam_fraction: float,
+) -> Generator[Event, None, Taught]:
+    """Make a job folder, or go on with the one that is there, and return what came of it.
 
-    It runs in the worker, or on the Dask cluster whose address `executor` is.
+    It runs in the worker, or on the Dask cluster whose address `executor` is. Slices that
+    an earlier lesson on the same image was examined on stay its exam.
 
     Raises
     ------
@@ -136,13 +159,21 @@ def teach(
     job = JobFolder(folder)
     if not (folder / "job.json").is_file():
         job = create_job(
-            folder, model, cases, recipe, new_labels=new_labels, earlier=rehearsal(model)
+            folder,
+            model,
+            cases,
+            recipe,
+            exam_fraction,
+            new_labels=new_labels,
+            earlier=rehearsal(model),
+            frozen_exam=casebook.frozen(cases[0]),
         )
     if executor:
         yield from _checked(run_on_cluster(executor, folder))
     else:
         yield from _run(worker, Teach(str(folder)))
-    return job.report() if job.exam.is_file() else None
+    casebook.note(job, "examined")
+    return Taught(report_of(job), compare(job))
 
 
 def check(worker: Worker, url: str, key: str | None, model: Path) -> Generator[Event, None, Offer]:

@@ -23,7 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_dante.errors import VolumeError
 
-__all__ = ["GRID_TOLERANCE_MM", "Geometry", "by", "corner_distance"]
+__all__ = ["GRID_TOLERANCE_MM", "VIEWS", "Geometry", "by", "corner_distance"]
+
+VIEWS = ("axial", "coronal", "sagittal")
+"""What a person calls the slices along display axes z, y and x."""
 
 GRID_TOLERANCE_MM = 1e-3
 """Two grids are one grid when no corner of the volume moves by more than this."""

@@ -1,0 +1,127 @@
+"""Which volumes were taught here, and which of their slices are the exam for good. Torch-free.
+
+An append-only list of JSON lines in the user's data folder. It knows a volume by a salted
+hash and nothing else, so it cannot tell whose head it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_data_path
+
+from napari_dante.errors import TeachError
+from napari_dante.volume.geometry import VIEWS
+
+__all__ = ["CaseBook", "Taught"]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A lesson on a volume, or that its model was kept.
+
+    Attributes
+    ----------
+    volume
+        Salted hash of the volume.
+    model
+        Identity of the model's line.
+    axis
+        Axis of the slices (z, y, x).
+    learn, exam
+        Slices that were learned from and examined.
+    what
+        ``"examined"`` once the exam is over, ``"kept"`` when the person took the model.
+    date
+        ISO 8601.
+    """
+
+    volume: str
+    model: str
+    axis: int
+    learn: tuple[int, ...]
+    exam: tuple[int, ...]
+    what: Literal["examined", "kept"]
+    date: str = ""
+
+
+class CaseBook:
+    """What was taught on this computer.
+
+    Parameters
+    ----------
+    path
+        The file; by default in the user's data folder.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or user_data_path("napari-dante") / "cases.jsonl"
+
+    def add(self, taught: Taught) -> None:
+        """Add a line; it is on the disk when this returns.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take it.
+        """
+        date = taught.date or datetime.now(UTC).date().isoformat()
+        line = json.dumps({**asdict(taught), "date": date}).encode() + b"\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as stream:
+            # A line torn by a crash ends here, so that it spoils nothing but itself.
+            stream.write(line if _ends_whole(self._path) else b"\n" + line)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def entries(self) -> tuple[Taught, ...]:
+        """Return every line that is whole, oldest first."""
+        return tuple(self._read())
+
+    def frozen(self, volume: str, axis: int) -> tuple[int, ...]:
+        """Return the slices of a volume that are never learned from, ascending.
+
+        Raises
+        ------
+        TeachError
+            If they are slices of another axis: each slice along `axis` would hold a part
+            of them.
+        """
+        found = [one for one in self._read() if one.volume == volume and one.exam]
+        other = next((one.axis for one in found if one.axis != axis), None)
+        if other is not None:
+            raise TeachError(
+                f"The exam of this image is on {VIEWS[other]} slices, which lessons on "
+                f"{VIEWS[axis]} ones would learn from: correct {VIEWS[other]} slices."
+            )
+        return tuple(sorted({index for one in found for index in one.exam}))
+
+    def taught(self, model: str) -> tuple[Taught, ...]:
+        """Return the lessons that a line of models kept, the last one of each volume."""
+        kept = [one for one in self._read() if one.model == model and one.what == "kept"]
+        return tuple({one.volume: one for one in kept}.values())
+
+    def _read(self) -> Iterator[Taught]:
+        if not self._path.is_file():
+            return
+        for line in self._path.read_bytes().splitlines():
+            try:
+                data = json.loads(line)
+                slices = {name: tuple(map(int, data[name])) for name in ("learn", "exam")}
+                yield Taught(**{**data, **slices})
+            except (ValueError, TypeError, KeyError):
+                continue
+
+
+def _ends_whole(path: Path) -> bool:
+    if path.stat().st_size == 0:
+        return True
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"

@@ -1,0 +1,47 @@
+"""Whether a model seems to be made for an image at all. Qt-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from napari_dante.model.spec import ArchitectureSpec
+
+__all__ = ["misfit"]
+
+_FACTOR = 3.0
+_TIMES = " \N{MULTIPLICATION SIGN} "
+
+
+def misfit(spec: ArchitectureSpec, spacing: Sequence[float], mask: NDArray[Any]) -> str:
+    """Return what a person should know about a proposal, empty where nothing is odd.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    spacing
+        mm per voxel of the image (z, y, x).
+    mask
+        What the model found in it.
+    """
+    if not mask.any():
+        names = ", ".join(label.name for label in spec.labels)
+        return (
+            f"The model found none of its structures here ({names}): it may be for another part "
+            "of the body or another kind of image. Choose another model, or paint a few slices "
+            "and teach it."
+        )
+    ratios = [mine / its for mine, its in zip(spacing, spec.spacing, strict=True)]
+    if all(1 / _FACTOR < ratio < _FACTOR for ratio in ratios):
+        return ""
+    return (
+        f"This model was made for voxels of {_size(spec.spacing)} mm, and this image has "
+        f"{_size(spacing)} mm: look at the mask with care, and teach it."
+    )
+
+
+def _size(spacing: Sequence[float]) -> str:
+    return _TIMES.join(f"{step:.3g}" for step in spacing)

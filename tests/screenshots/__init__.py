@@ -1,0 +1,1 @@
+"""Pictures of every state of the panel, made anew by ``scripts/screenshots``."""

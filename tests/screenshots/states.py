@@ -1,0 +1,159 @@
+"""The states, in the order in which a person meets them.
+
+A new one is a function below the decorator, at the place where the window is in the state
+before it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from napari_dante.errors import DanteError
+from napari_dante.jobs.events import Progress
+from napari_dante.ui.demo import MODEL, SLICES
+from napari_dante.ui.plan import Plan
+from napari_dante.ui.pump import pump, wait_for
+from napari_dante.ui.samples import SAMPLES, sample_path
+from napari_dante.ui.states import Step
+from tests.screenshots.stage import Stage, state
+
+MIDDLE = SLICES[2]
+
+
+@state(light=True)
+def empty(stage: Stage) -> None:
+    """Nothing is open."""
+    while stage.controller.engine.ready is None:
+        pump(200)
+
+
+@state()
+def opened(stage: Stage) -> None:
+    """An image without a mask."""
+    controller = stage.controller
+    name = SAMPLES["mni152_t2"]
+    stage.wait(
+        controller.opened, lambda: controller.open_volume(sample_path("mni152_t2"), name=name)
+    )
+    controller.choose_model(MODEL)
+    stage.show(MIDDLE)
+
+
+@state()
+def predicted(stage: Stage) -> None:
+    """A first proposal."""
+    stage.wait(stage.controller.predicted, stage.dock.predict.predict.click)
+    stage.show(MIDDLE)
+
+
+@state(light=True)
+def correcting(stage: Stage) -> None:
+    """Five corrected slices, three of them approved."""
+    stage.correct(approved=3)
+    stage.show(MIDDLE)
+
+
+@state()
+def advanced(stage: Stage) -> None:
+    """What can be set before a lesson."""
+    stage.controller.choose_method("lora-decoder")
+    stage.dock.teach.drawer.open()
+    stage.scroll_to(stage.dock.cards[Step.TEACH])
+
+
+@state()
+def interrupted(stage: Stage) -> None:
+    """The background process died in the middle of a lesson."""
+    controller = stage.controller
+    stage.dock.teach.drawer.open(False)
+    if stage.steps is None:
+        controller.choose_method("auto")
+    else:
+        controller.choose_plan(Plan({"steps": str(stage.steps)}))
+    _wait_for_step(stage, 8, lambda: controller.teach())
+    os.kill(controller.engine.worker.pid, signal.SIGKILL)
+    pump(1500)
+
+
+@state()
+def teaching(stage: Stage) -> None:
+    """A lesson, a while after its first look at the exam."""
+    last = (stage.steps or 120) * 2 // 3
+    _wait_for_step(stage, last, stage.dock.teach.teach.click)
+
+
+@state(light=True, large=True)
+def result(stage: Stage) -> None:
+    """The exam and the new mask."""
+    while stage.controller.lesson.report is None:
+        pump(500)
+    stage.dock.result.look.click()
+    stage.show(MIDDLE + 5)
+
+
+@state(light=True)
+def result_errors(stage: Stage) -> None:
+    """What the new model gets wrong on an exam slice."""
+    stage.dock.result.look.click()
+    stage.dock.result.errors.click()
+    stage.controller.session.tracker.go_to(stage.controller.lesson.report.exam[0])
+    stage.scroll_to(stage.dock.result.keep)
+
+
+@state()
+def result_old_errors(stage: Stage) -> None:
+    """The same slice under the old model."""
+    stage.controller.lesson.overlays.show_errors("before")
+    stage.scroll_to(stage.dock.result.keep)
+
+
+@state()
+def result_details(stage: Stage) -> None:
+    """Earlier cases, pairs of dots and the learning curve."""
+    stage.controller.lesson.overlays.show_errors(None)
+    stage.dock.result.exam.details.open()
+    stage.scroll_to(stage.dock.result.exam.details)
+
+
+@state()
+def export(stage: Stage) -> None:
+    """What can be exported; the page of this lesson goes beside the pictures."""
+    stage.dock.result.exam.details.open(False)
+    stage.dock.result.export.open()
+    stage.dock.result.exporting.save(stage.out.parent / "report.html")
+    stage.scroll_to(stage.dock.result.export)
+
+
+@state()
+def history(stage: Stage) -> None:
+    """The kept version, and the way back."""
+    stage.dock.result.export.open(False)
+    stage.wait(stage.controller.kept, stage.dock.result.keep.click)
+    stage.dock.history.open()
+    stage.show(MIDDLE + 5)
+    stage.scroll_to(stage.dock.history)
+
+
+@state()
+def unreachable(stage: Stage) -> None:
+    """A server that is not there."""
+    stage.dock.history.open(False)
+    share = stage.dock.share
+    share.url.setText("http://127.0.0.1:9/")
+    share.key.setText("not-a-real-key")
+    try:
+        wait_for(stage.controller.checked, stage.controller.failed, share.check.click)
+    except DanteError:
+        pump(300)
+
+
+def _wait_for_step(stage: Stage, step: int, start: object) -> None:
+    """Start a lesson and wait until it is so far."""
+    reached: list[int] = []
+    stage.controller.told.connect(
+        lambda event: reached.append(event.step) if isinstance(event, Progress) else None
+    )
+    start()  # type: ignore[operator]
+    while not reached or reached[-1] < step:
+        pump(200)

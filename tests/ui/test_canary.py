@@ -180,7 +180,7 @@ def test_nothing_that_is_written_or_told_holds_a_canary(
     (data, kwargs, _), problems = read_path(source)
     told += problems
     layer = viewer.add_image(data, **kwargs)
-    session = Session(viewer, layer, lambda: None, lambda: None, told.append)
+    session = Session(viewer, layer, lambda: None, lambda: None, told.append, told.append)
     session.propose(ball[1], spec)
     labels = session.labels
     assert isinstance(labels, Labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLineEdit, QVBoxLayout, QWidget
 
@@ -67,11 +68,15 @@ class Advanced(QWidget):
             if name in known:
                 default = default_of(method, name)
                 field.setPlaceholderText(_NO_LIMIT if name == "minutes" else default)
-        self.reset.setVisible(plan != Plan())
+        self.reset.setVisible(plan != Plan(others=plan.others))
 
     def _set(self) -> None:
         options = {name: field.text() for name, field in self.fields.items() if field.text()}
-        self._controller.choose_plan(Plan(options, self.exam.text(), self.rehearse.isChecked()))
+        plan = self._controller.plan
+        rehearse = self.rehearse.isChecked()
+        self._controller.choose_plan(
+            replace(plan, options=options, exam=self.exam.text(), rehearse=rehearse)
+        )
 
     def _reset(self) -> None:
         for field in (*self.fields.values(), self.exam):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari_dante.jobs.folder import CaseData, JobFolder
 from napari_dante.model.file import read_header
 from napari_dante.ui.keeper import _salt, journal_folder
 
-__all__ = ["frozen", "key_of", "note"]
+__all__ = ["frozen", "key_of", "note", "without_exam"]
 
 _log = logging.getLogger("napari_dante")
 
@@ -42,6 +43,19 @@ def frozen(case: CaseData) -> tuple[int, ...]:
     """
     volume = key_of(np.asarray(case.image))
     return CaseBook().frozen(volume, case.axis) if volume is not None else ()
+
+
+def without_exam(case: CaseData) -> CaseData:
+    """Return a case that trusts none of the slices that are never learned from.
+
+    Raises
+    ------
+    TeachError
+        If they are slices of another axis.
+    """
+    trusted = case.trusted.copy()
+    trusted[list(frozen(case))] = False
+    return replace(case, trusted=trusted)
 
 
 def note(job: JobFolder, what: Literal["examined", "kept"]) -> None:

@@ -16,6 +16,7 @@ from napari_dante.evaluate.run_report import RunReport
 from napari_dante.evaluate.split import Split, split_slices
 from napari_dante.federated.gate import fit_to_share
 from napari_dante.federated.sharing import Receipt
+from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.cases import CaseBook
 from napari_dante.jobs.cluster import tell_cluster
 from napari_dante.jobs.folder import new_job_folder
@@ -112,6 +113,18 @@ class Controller(Desk):
         known = {label.name for label in header[0].labels}
         return tuple(name for name in session.names.values() if name not in known)
 
+    @property
+    def others(self) -> list[Session]:
+        """The other open images that were corrected for the same structures."""
+        return [
+            one
+            for one in self.sessions
+            if one is not self.session
+            and self.session is not None
+            and one.names == self.session.names
+            and one.has_trusted
+        ]
+
     def add_structure(self, name: str) -> int | None:
         """Add a structure to the mask; return its label value, None when it is refused."""
         if self.session is None:
@@ -142,7 +155,7 @@ class Controller(Desk):
             self.engine.worker,
             lesson.folder,
             lesson.model,
-            [case],
+            [case, *self._other_cases()],
             [name for name in self.new_structures if name in case.structures()],
             recipe,
             self.settings.executor,
@@ -154,6 +167,10 @@ class Controller(Desk):
 
         if not self._run(Task.TEACH, events, done):
             self.lesson = before
+
+    def _other_cases(self) -> list[CaseData]:
+        cases = [one.case() for one in self.others] if self.plan.others else []
+        return [case for case in cases if case is not None]
 
     def judge(self, lesson: Lesson, result: work.Taught) -> None:
         """Let a person look at what came of a lesson, and decide."""

@@ -29,11 +29,14 @@ class Plan:
         Share of the slices for the exam in per cent, as text.
     rehearse
         Whether earlier cases are learned again beside the new one.
+    others
+        Whether the other corrected images that are open are learned from too.
     """
 
     options: Mapping[str, str] = field(default_factory=dict)
     exam: str = ""
     rehearse: bool = True
+    others: bool = True
 
     def recipe(self, method: str) -> Recipe:
         """Return the recipe of a method with these options.

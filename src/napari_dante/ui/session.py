@@ -123,6 +123,13 @@ class Session:
         ]
 
     @property
+    def has_trusted(self) -> bool:
+        """Whether there is a slice to learn from."""
+        if self.tracker is None:
+            return False
+        return bool(self.tracker.record.trusted(self.tracker.layer.data).any())
+
+    @property
     def doubt(self) -> NDArray[np.float64] | None:
         """How unsure the model is of each slice; None where it was not asked."""
         if self._doubt is None or self.tracker is None:

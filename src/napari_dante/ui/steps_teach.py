@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from dataclasses import replace
+
+from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
 from napari_dante.adapt.recipe import RECIPES
 from napari_dante.errors import TeachError
@@ -45,6 +47,8 @@ class TeachStep(QWidget):
             lambda index: controller.choose_method(self.method.itemData(index))
         )
         self.plan = text(faint=True)
+        self.others = QCheckBox()
+        self.others.clicked.connect(self._choose_others)
         self.teach = button("Teach", controller.teach, primary=True)
         self.drop = button("Give up this lesson", controller.discard)
         self.advanced = Advanced(controller)
@@ -57,7 +61,7 @@ class TeachStep(QWidget):
         layout = QVBoxLayout(self)
         layout.setSpacing(6)
         for widget in (
-            *(self.method, self.plan, self.teach, self.drop, self.drawer),
+            *(self.method, self.plan, self.others, self.teach, self.drop, self.drawer),
             *(self.curve, self.progress),
         ):
             layout.addWidget(widget)
@@ -85,6 +89,11 @@ class TeachStep(QWidget):
         for widget in (self.method, self.drawer):
             widget.setEnabled(not broken)
         self.drop.setVisible(broken)
+        others = len(controller.others)
+        self.others.setVisible(others > 0 and not running and not broken)
+        images = "image" if others == 1 else f"{others} images"
+        self.others.setText(f"Learn from the other corrected {images} too")
+        self.others.setChecked(controller.plan.others)
         self.pause.setText("Go on" if controller.engine.paused else "Pause")
         self.method.setCurrentIndex(list(RECIPES).index(controller.method))
         self.advanced.refresh()
@@ -95,6 +104,9 @@ class TeachStep(QWidget):
             free = controller.engine.task is None
             undecided = controller.lesson is not None and controller.lesson.taught
             self.teach.setEnabled(free and not undecided and (broken or possible))
+
+    def _choose_others(self, on: bool) -> None:
+        self._controller.choose_plan(replace(self._controller.plan, others=on))
 
     def take(self, event: Event) -> None:
         """Draw the lesson while it runs."""

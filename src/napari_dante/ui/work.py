@@ -147,7 +147,8 @@ def teach(
     """Make a job folder, or go on with the one that is there, and return what came of it.
 
     It runs in the worker, or on the Dask cluster whose address `executor` is. Slices that
-    an earlier lesson on the same image was examined on stay its exam.
+    an earlier lesson on the same image was examined on stay its exam. The first case is
+    the one that is examined; of the others, such slices are left out.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def teach(
         job = create_job(
             folder,
             model,
-            cases,
+            [cases[0], *map(casebook.without_exam, cases[1:])],
             recipe,
             exam_fraction,
             new_labels=new_labels,

@@ -223,7 +223,7 @@ def _header(metadata: Mapping[str, str] | None) -> tuple[ArchitectureSpec, Linea
     try:
         header = json.loads((metadata or {})[KEY])
         return ArchitectureSpec.from_json(header["spec"]), Lineage.from_json(header["lineage"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _not_a_model(repr(error)) from error
 
 

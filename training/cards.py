@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from training.evaluate import HELD_OUT, LEARNED
 from training.score import HEADLINE, Scores, headline
-from training.starters import FILTERS, SEED
+from training.starters import FILTERS, PEAK, SEED
 
 __all__ = ["write_card"]
 
@@ -32,7 +32,7 @@ under two heads, trained together.
 - **painted from**: whole-head label maps at 1 mm, by SAMSEG: two heads (one young, one
   elderly with wide ventricles) and MNI152, computed by us for training only; head `CSI1` of
   BOLD5000 (OpenNeuro ds001499, CC0).
-- **real images, a fifth of the samples**: T1 of `CSI1`; T1 of MNI152 2009c with its tissue
+- **real images, three samples in ten**: T1 of `CSI1`; T1 of MNI152 2009c with its tissue
   maps (McGill notice in `NOTICES.md`); half of them with another contrast, by a random curve
   over their intensities.
 - **only measured**, never learned from and never used to choose anything: head `CSI3` of
@@ -44,7 +44,7 @@ under two heads, trained together.
 
 After SynthSeg (Billot et al., Med. Image Anal. 2023); `training/generate.py` says what is
 painted, and `docs/images/generated.png` shows it. Seed {seed}; {steps} steps of one 128 mm
-cube, AdamW, peak 1e-3, cosine over the budget, bfloat16, one CPU thread shared with other
+cube, AdamW, peak {peak:g}, cosine over the budget, bfloat16, one CPU thread shared with other
 work. A time budget decides the number of steps; `--steps {steps}` instead is reproducible
 to the bit on one processor, and gives a similar network. The Dice of the curve is over
 painted samples that are never learned.
@@ -97,6 +97,7 @@ def write_card(
         what=_WHAT[name],
         filters="-".join(str(width) for width in FILTERS),
         seed=SEED,
+        peak=PEAK,
         steps=steps,
         headline=HEADLINE[name],
         curve="\n".join(_row(row) for row in shown),

@@ -116,19 +116,19 @@ def signal(tissue: Relaxation, sequence: Sequence) -> NDArray[np.float64]:
 def appearance(random: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw the mean brightness and the deviation of each tissue class.
 
-    Half of the draws follow the signal equation with random settings, a quarter gives one
-    brightness to fluid, grey and white matter with some variation inside of each, and a
-    quarter gives any brightness to any class (Billot et al., Med. Image Anal. 2023).
+    Two thirds of the draws follow the signal equation with random settings; the others give
+    one brightness to fluid, grey and white matter with some variation inside of each, or
+    any brightness to any class (Billot et al., Med. Image Anal. 2023).
     """
     count = len(CLASSES)
     choice = random.random()
-    if choice < 0.5:
+    if choice < 0.66:
         mean = signal(_varied(random), _drawn(random))
-        spread = random.uniform(0.005, 0.05, count)
-    elif choice < 0.75:
-        mean, spread = _grouped(random), random.uniform(0.005, 0.06, count)
+        spread = random.uniform(0.005, 0.04, count)
+    elif choice < 0.86:
+        mean, spread = _grouped(random), random.uniform(0.005, 0.05, count)
     else:
-        mean, spread = random.uniform(0, 1, count), random.uniform(0.0, 0.12, count)
+        mean, spread = random.uniform(0, 1, count), random.uniform(0.0, 0.08, count)
     air = random.uniform(0, 0.12) if random.random() < 0.3 else 0.0
     mean[0], spread[0] = air, 0.0
     return mean.astype(np.float32), spread.astype(np.float32)

@@ -39,7 +39,7 @@ log = logging.getLogger("training")
 
 SEED = 20261120
 EDGE, SPACING = 64, 2.0
-PEAK, WARMUP, CLIP = 1e-3, 100, 1.0
+PEAK, WARMUP, CLIP = 2e-3, 100, 1.0
 FILTERS = (16, 32, 64, 80, 96)
 EVERY = 100
 """Steps between two lines of the curve, and two checkpoints."""

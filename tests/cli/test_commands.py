@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_dante.cli import run
 from napari_dante.cli.parser import parse_new_label
 from napari_dante.jobs.folder import JobFolder
+from napari_dante.model.cleanup import largest_component
 from napari_dante.model.file import read_header, read_model
 from napari_dante.model.segmenter import Segmenter
 from napari_dante.volume import Geometry, open_labels, open_volume, write_nifti
@@ -340,6 +341,18 @@ def test_export_and_import(dante: Dante, model_file: Path, tmp_path: Path) -> No
     status, text, _ = dante("model", "show", back, "--json")
     assert status == 0
     assert json.loads(text)["lineage"]["model_id"] == first.lineage.model_id
+
+
+def test_the_largest_piece_of_a_mask_can_be_asked_for(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    image, _ = files
+    whole, largest = tmp_path / "whole.nii.gz", tmp_path / "largest.nii.gz"
+    assert dante("predict", image, "--model", model_file, "--out", whole)[0] == 0
+    assert dante("predict", image, "--model", model_file, "--out", largest, "--largest")[0] == 0
+    everything, kept = open_labels(whole).array, open_labels(largest).array
+    assert np.array_equal(kept, largest_component(np.asarray(everything, np.uint8)))
+    assert not np.array_equal(kept, everything), "the tiny model makes one piece: no test"
 
 
 def test_the_library_lists_the_starter(dante: Dante) -> None:

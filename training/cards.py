@@ -34,7 +34,7 @@ under two heads, trained together.
   BOLD5000 (OpenNeuro ds001499, CC0).
 - **real images, three samples in ten**: T1 of `CSI1`; T1 of MNI152 2009c with its tissue
   maps (McGill notice in `NOTICES.md`); half of them with another contrast, by a random curve
-  over their intensities.
+  over their intensities. One sample in 25 shows no head, but shapes, and holds nothing.
 - **only measured**, never learned from and never used to choose anything: head `CSI3` of
   BOLD5000 (image and labels), the T2 of MNI152, `itk_head_t1`.
 

@@ -29,6 +29,9 @@ FINE = 2
 REAL = 0.3
 """Share of the draws that take the real image of a head, where it has one."""
 
+OTHER = 0.04
+"""Share of the draws that show no head, but shapes: nothing is to be found in them."""
+
 _INSIDE = np.isin(np.arange(len(CLASSES)), BRAIN)
 _FLUID = np.array([kind.name == "CSF" for kind in CLASSES])
 
@@ -85,6 +88,25 @@ class Generator:
         """Return sample `number`."""
         random = np.random.default_rng((self._seed, number))
         noise = torch.Generator().manual_seed(int(random.integers(2**62)))
+        if random.random() < OTHER:
+            classes = _shapes(self._edge * FINE, random, noise)
+            image = _painted(classes, random, noise)
+            structures = tissues = np.zeros_like(classes)
+        else:
+            image, structures, tissues = self._head(random, noise)
+        scanned = _scanned(image, self._edge, self._step, random, noise)
+        scaled = torch.from_numpy(normalise_head(scanned.numpy()))
+        scaled = scaled * random.uniform(0.7, 1.4) + random.normal(0, 0.2)
+        return Sample(
+            scaled[None].float(),
+            _shares(structures, len(STRUCTURES) + 1),
+            _shares(tissues, len(TISSUES) + 1),
+        )
+
+    def _head(
+        self, random: np.random.Generator, noise: torch.Generator
+    ) -> tuple[torch.Tensor, NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return an image, its structures and its tissues on the painted grid."""
         real = bool(self._real) and random.random() < REAL
         heads = self._real if real else self._heads
         head = heads[random.integers(len(heads))]
@@ -103,14 +125,7 @@ class Generator:
         if hidden is not None:
             image[torch.from_numpy(hidden)] = 0
             structures[hidden] = tissues[hidden] = 0
-        scanned = _scanned(image, self._edge, self._step, random, noise)
-        scaled = torch.from_numpy(normalise_head(scanned.numpy()))
-        scaled = scaled * random.uniform(0.7, 1.4) + random.normal(0, 0.2)
-        return Sample(
-            scaled[None].float(),
-            _shares(structures, len(STRUCTURES) + 1),
-            _shares(tissues, len(TISSUES) + 1),
-        )
+        return image, structures, tissues
 
     def _coordinates(
         self, head: Head, random: np.random.Generator, noise: torch.Generator
@@ -139,6 +154,24 @@ class Generator:
             .add_(line * matrix[axis, 2] + centre[axis])
             for axis in range(3)
         ]
+
+
+def _shapes(size: int, random: np.random.Generator, noise: torch.Generator) -> NDArray[np.uint8]:
+    """Return smooth random shapes of some classes, in half of the cases in a round body."""
+    count, knots = int(random.integers(2, 7)), int(random.integers(3, 12))
+    fields = functional.interpolate(
+        torch.randn(1, count, knots, knots, knots, generator=noise),
+        size=(size, size, size),
+        mode="trilinear",
+    )[0]
+    kinds = random.integers(0, len(CLASSES), count).astype(np.uint8)
+    classes = np.take(kinds, fields.argmax(0).numpy())
+    if random.random() < 0.5:
+        line = np.linspace(-1, 1, size)
+        radii, centre = random.uniform(0.4, 1.3, 3), random.uniform(-0.3, 0.3, 3)
+        z, y, x = (((line - c) / r) ** 2 for c, r in zip(centre, radii, strict=True))
+        classes[z[:, None, None] + y[:, None] + x > 1] = 0
+    return classes
 
 
 def _affine(random: np.random.Generator) -> NDArray[np.float64]:

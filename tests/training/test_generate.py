@@ -82,6 +82,12 @@ def test_what_is_painted_shows_what_is_to_be_learned(head: Head) -> None:
     assert apart >= 15
 
 
+def test_some_samples_show_no_head_and_most_do(head: Head) -> None:
+    painted = painter(head)
+    empty = [not painted.draw(number).tissues[1:].any() for number in range(150)]
+    assert 2 <= sum(empty) <= 30
+
+
 def test_own_tissues_of_a_real_image_are_taken(head: Head) -> None:
     """With nothing but CSF in them, no grey or white matter is to be learned there."""
     only_fluid = replace(pictured(head), tissues=np.ones_like(head.classes))

@@ -94,8 +94,9 @@ def measured(model: Model, data: Path) -> dict[str, Scores]:
 
 
 def carded(model: Model, scores: dict[str, Scores]) -> Model:
-    """Return the model with its card: what was measured and not learned."""
-    dice = {name: round(headline(s), 3) for name, s in scores.items() if name not in LEARNED}
+    """Return the model with its card: simulated contrasts only where there is no real one."""
+    shown = [*HELD_OUT, *(f"{name} (simulated)" for name in ("PD", "FLAIR-like", "T2*"))]
+    dice = {name: round(headline(scores[name]), 3) for name in shown if name in scores}
     card = Card("head", "any contrast", HEADLINE[model.lineage.name], dice)
     return replace(model, lineage=replace(model.lineage, card=card))
 

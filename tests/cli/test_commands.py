@@ -360,7 +360,11 @@ def test_the_library_lists_the_starter(dante: Dante) -> None:
     assert status == 0
     starter = next(m for m in json.loads(text)["models"] if m["name"] == "brain-tissue-t1")
     assert starter["labels"] == ["CSF", "grey matter", "white matter"]
-    assert dante("model", "show", "brain-tissue-t1")[0] == 0
+    assert starter["about"][0] == "head, T1 only"
+    for command in (("show", "brain-tissue-t1"), ("list",)):
+        status, text, _ = dante("model", *command)
+        assert status == 0
+        assert all(line in text for line in starter["about"])
 
 
 def test_bad_input_is_one_sentence_and_leaves_nothing(

@@ -1,6 +1,10 @@
 """One head in every contrast, by the signal equation over its tissue map.
 
     python -m training.sweep --model M --data DATA [--out docs/images/sweep.png]
+    python -m training.sweep --save DIR --data DATA
+
+The second command writes the images and both label maps as NIfTI, to predict, evaluate and
+teach from the command line.
 
 The map is that of ``bold5000_csi3``, which nothing learns from. The contrasts are the
 textbook settings of :data:`training.contrast.SEQUENCES`, with partial volume, a bias field
@@ -10,6 +14,7 @@ and Rician noise. They are simpler than a patient: one brightness for each tissu
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +23,8 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from napari_dante.model.library import Library
 from napari_dante.model.segmenter import Segmenter
-from napari_dante.volume import read_nifti_labels
-from training.anatomy import classes_of
+from napari_dante.volume import Label, default_label, read_nifti_labels, write_nifti
+from training.anatomy import STRUCTURES, TISSUES, classes_of, structure_of, tissue_of
 from training.contrast import SEQUENCES, Sequence, relaxation, signal
 from training.score import Case, references, score
 from training.sheet import sheet, tile
@@ -69,15 +74,36 @@ def sweep_cases(data: Path) -> dict[str, Case]:
     }
 
 
+def save(data: Path, folder: Path) -> None:
+    """Write the head in each contrast, and what is known of it by structure and by tissue."""
+    labels = read_nifti_labels(data / "bold5000_csi3/labels.nii.gz")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, case in sweep_cases(data).items():
+        file = re.sub(r"[^a-z0-9]+", "_", name.lower().replace("*", "star"))
+        write_nifti(folder / f"{file}.nii.gz", case.image.astype(np.int16), labels.geometry)
+    classes = classes_of(labels.array)
+    for file, table, names in (
+        ("structures", structure_of(), STRUCTURES),
+        ("tissues", tissue_of(), TISSUES),
+    ):
+        named = {value: Label(n, default_label(value).colour) for value, n in enumerate(names, 1)}
+        write_nifti(folder / f"{file}.nii.gz", table[classes], labels.geometry, named)
+
+
 def main() -> None:
     """Print the Dice of a model in each contrast, and draw its masks."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model")
+    what.add_argument("--save", type=Path, metavar="DIR")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="a picture of a slice of each")
     arguments = parser.parse_args()
+    if arguments.save is not None:
+        save(arguments.data, arguments.save)
+        return
     segmenter = Segmenter.from_file(Library().resolve(arguments.model), "cpu")
     tiles = []
     for name, case in sweep_cases(arguments.data).items():

@@ -33,13 +33,13 @@ under two heads, trained together.
   elderly with wide ventricles) and MNI152, computed by us for training only; head `CSI1` of
   BOLD5000 (OpenNeuro ds001499, CC0).
 - **real images, three samples in ten**: T1 of `CSI1`; T1 of MNI152 2009c with its tissue
-  maps (McGill notice in `NOTICES.md`); half of them with another contrast, by a random curve
+  maps (McGill notice in `NOTICES.md`); four in ten of them with another contrast, by a random curve
   over their intensities. One sample in 25 shows no head, but shapes, and holds nothing.
 - **only measured**, never learned from and never used to choose anything: head `CSI3` of
   BOLD5000 (image and labels), the T2 of MNI152, `itk_head_t1`.
 
 ## Recipe
-    python -m training.starters --data DATA --minutes 132 --out RUN
+    python -m training.starters --data DATA --minutes 92 --out RUN
     python -m training.export --run RUN --data DATA --out src/napari_dante/resources/models
 
 After SynthSeg (Billot et al., Med. Image Anal. 2023); `training/generate.py` says what is

@@ -116,16 +116,16 @@ def signal(tissue: Relaxation, sequence: Sequence) -> NDArray[np.float64]:
 def appearance(random: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw the mean brightness and the deviation of each tissue class.
 
-    Two thirds of the draws follow the signal equation with random settings; the others give
-    one brightness to fluid, grey and white matter with some variation inside of each, or
-    any brightness to any class (Billot et al., Med. Image Anal. 2023).
+    Most draws follow the signal equation with random settings; one in ten gives one
+    brightness to fluid, grey and white matter with some variation inside of each, and one in
+    twenty any brightness to any class (Billot et al., Med. Image Anal. 2023).
     """
     count = len(CLASSES)
     choice = random.random()
-    if choice < 0.66:
+    if choice < 0.85:
         mean = signal(_varied(random), _drawn(random))
         spread = random.uniform(0.005, 0.04, count)
-    elif choice < 0.86:
+    elif choice < 0.95:
         mean, spread = _grouped(random), random.uniform(0.005, 0.05, count)
     else:
         mean, spread = random.uniform(0, 1, count), random.uniform(0.0, 0.08, count)

@@ -214,14 +214,17 @@ def _sampled(head: Head, where: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _curved(image: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """Give a real image another contrast in half of the cases, by a random smooth curve."""
+    """Give a real image another contrast in four of ten cases, by a random smooth curve.
+
+    Most of these curves fall: what was bright in T1 is dark in T2.
+    """
     choice = random.random()
-    if choice < 0.5:
+    if choice < 0.6:
         return image
-    heights = random.uniform(0, 1, 6)
-    heights[0] *= 0.15
-    if choice < 0.65:
-        heights = np.array([0, *np.sort(random.uniform(0, 1, 5))[::-1]])
+    heights = np.array([0, *np.sort(random.uniform(0, 1, 5))[::-1]])
+    if choice > 0.9:
+        heights = random.uniform(0, 1, 6)
+        heights[0] *= 0.15
     table = np.interp(np.linspace(0, 5, 256), np.arange(6), heights).astype(np.float32)
     return torch.from_numpy(table)[(image * 255).to(torch.int32)]
 

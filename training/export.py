@@ -31,6 +31,8 @@ from training.sweep import sweep_cases
 __all__ = ["STARTERS", "Starter", "split"]
 
 HEAD = "output_block.conv.conv"
+MARGIN = 1.25
+"""How much more than about any measured head a model may be in doubt about a head."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def carded(model: Model, scores: dict[str, Scores]) -> Model:
     """Return the model with its card: simulated contrasts only where there is no real one."""
     shown = [*HELD_OUT, *(f"{name} (simulated)" for name in ("PD", "FLAIR-like", "T2*"))]
     dice = {name: round(headline(scores[name]), 3) for name in shown if name in scores}
-    card = Card("head", "any contrast", HEADLINE[model.lineage.name], dice)
+    doubt = round(MARGIN * max(one.doubt for one in scores.values()), 3)
+    card = Card("head", "any contrast", HEADLINE[model.lineage.name], dice, doubt)
     return replace(model, lineage=replace(model.lineage, card=card))
 
 

@@ -41,13 +41,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Scores:
-    """Dice by the name of a structure."""
+    """Dice by the name of a structure, and how much in doubt the model was of its mask."""
 
     dice: Mapping[str, float]
+    doubt: float = 0.0
 
     def __str__(self) -> str:
         values = "  ".join(f"{name} {value:.3f}" for name, value in self.dice.items())
-        return f"{headline(self):.3f}  ({values})"
+        return f"{headline(self):.3f}  ({values})  doubt {self.doubt:.3f}"
 
 
 def headline(scores: Scores) -> float:
@@ -74,7 +75,8 @@ def references(labels: LabelMap) -> dict[str, NDArray[np.bool_]]:
 
 def score(segmenter: Segmenter, case: Case) -> tuple[NDArray[np.uint8], Scores]:
     """Return the mask of a model and its Dice; what is in neither mask has none."""
-    mask = segmenter.predict(case.image, case.spacing)
+    said = segmenter.analyse(case.image, case.spacing)
+    mask = said.classes
     names = [label.name for label in segmenter.spec.labels]
     prefix = "tissue:" if tuple(names) == TISSUES else ""
     found = {
@@ -82,4 +84,5 @@ def score(segmenter: Segmenter, case: Case) -> tuple[NDArray[np.uint8], Scores]:
         for value, name in enumerate(names, start=1)
         if prefix + name in case.truth
     }
-    return mask, Scores({name: value for name, value in found.items() if value is not None})
+    known = {name: value for name, value in found.items() if value is not None}
+    return mask, Scores(known, said.doubt)

@@ -86,6 +86,7 @@ def _convert_labels(options: Namespace, ending: str) -> None:
 def predict(options: Namespace) -> None:
     """Segment an image."""
     from napari_dante.model.cleanup import largest_component
+    from napari_dante.model.likeness import check_likeness
     from napari_dante.model.segmenter import Segmenter
 
     _check_targets(options)
@@ -102,6 +103,7 @@ def predict(options: Namespace) -> None:
         entropy=options.uncertainty is not None,
         probabilities=options.probabilities is not None,
     )
+    check_likeness(segmenter.card, found, volume.geometry.spacing)
     labels = dict(enumerate(segmenter.spec.labels, start=1))
     classes = largest_component(found.classes) if options.largest else found.classes
     if found.entropy is not None:

@@ -22,12 +22,16 @@ class Card:
         Of which structures the Dice is the mean.
     dice
         Mean Dice by contrast, on images that were not learned from.
+    doubt
+        The mean entropy of a mask above which the image shows something else than `body`,
+        or None where nobody has measured it.
     """
 
     body: str
     contrasts: str
     measured: str
     dice: Mapping[str, float]
+    doubt: float | None = None
 
     def about(self) -> str:
         """Return what it is for, in some words."""

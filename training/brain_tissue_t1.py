@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from napari_dante.adapt.loss import trusted_dice_ce
 from napari_dante.adapt.patches import Grid, PatchSampler
+from napari_dante.model.card import Card
 from napari_dante.model.file import Lineage, Model, write_model
 from napari_dante.model.grids import normalise_head, resample_image, resampled_shape
 from napari_dante.model.inference import predict_volume
@@ -167,6 +168,18 @@ def measure(network: torch.nn.Module, data: Path) -> dict[str, dict[str, float]]
     return found
 
 
+def card(results: dict[str, dict[str, float]]) -> Card:
+    """Return the card: grey and white matter on the heads that were not learned from."""
+    found = {
+        contrast: round((results[head]["grey matter"] + results[head]["white matter"]) / 2, 3)
+        for contrast, head in (
+            ("T1", "BOLD5000 csi3 T1 (held out)"),
+            ("T2", "MNI152 T2 (other contrast, not learned)"),
+        )
+    }
+    return Card("head", "T1 only", "grey and white matter", found)
+
+
 def main() -> None:
     """Run the recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -200,7 +213,7 @@ def main() -> None:
     )
     results = measure(network, data)
     weights = {key: value.numpy() for key, value in network.state_dict().items()}
-    lineage = Lineage("brain-tissue-t1", MODEL_ID)
+    lineage = Lineage("brain-tissue-t1", MODEL_ID, card=card(results))
     write_model(arguments.out / "brain-tissue-t1.safetensors", Model(SPEC, weights, lineage))
     report = {"steps": steps, "minutes": arguments.minutes, "seed": SEED, "dice": results}
     (arguments.out / "results.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from napari_dante.cli import run
 from napari_dante.cli.parser import parse_new_label
 from napari_dante.jobs.folder import JobFolder
-from napari_dante.model.file import read_header, read_model
+from napari_dante.model.card import Card
+from napari_dante.model.cleanup import largest_component
+from napari_dante.model.file import Model, read_header, read_model, write_model
 from napari_dante.model.segmenter import Segmenter
 from napari_dante.volume import Geometry, open_labels, open_volume, write_nifti
 from tests.volume.dicom_series import write_series
@@ -342,12 +345,43 @@ def test_export_and_import(dante: Dante, model_file: Path, tmp_path: Path) -> No
     assert json.loads(text)["lineage"]["model_id"] == first.lineage.model_id
 
 
+def test_the_largest_piece_of_a_mask_can_be_asked_for(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    image, _ = files
+    whole, largest = tmp_path / "whole.nii.gz", tmp_path / "largest.nii.gz"
+    assert dante("predict", image, "--model", model_file, "--out", whole)[0] == 0
+    assert dante("predict", image, "--model", model_file, "--out", largest, "--largest")[0] == 0
+    everything, kept = open_labels(whole).array, open_labels(largest).array
+    assert np.array_equal(kept, largest_component(np.asarray(everything, np.uint8)))
+    assert not np.array_equal(kept, everything), "the tiny model makes one piece: no test"
+
+
+def test_what_a_model_was_not_made_for_is_refused(
+    dante: Dante, files: tuple[Path, Path], model: Model, tmp_path: Path
+) -> None:
+    image, _ = files
+    target = tmp_path / "mask.nii.gz"
+    for doubt, refuses in ((0.0, True), (1.0, False)):
+        path = tmp_path / f"{doubt}.safetensors"
+        card = Card("head", "any contrast", "a ball", {}, doubt)
+        write_model(path, replace(model, lineage=replace(model.lineage, card=card)))
+        answer = dante("predict", image, "--model", path, "--out", target)
+        if refuses:
+            assert "does not look like a head" in refused(answer)
+        assert target.exists() is not refuses
+
+
 def test_the_library_lists_the_starter(dante: Dante) -> None:
     status, text, _ = dante("model", "list", "--json")
     assert status == 0
     starter = next(m for m in json.loads(text)["models"] if m["name"] == "brain-tissue-t1")
     assert starter["labels"] == ["CSF", "grey matter", "white matter"]
-    assert dante("model", "show", "brain-tissue-t1")[0] == 0
+    assert starter["about"][0] == "head, T1 only"
+    for command in (("show", "brain-tissue-t1"), ("list",)):
+        status, text, _ = dante("model", *command)
+        assert status == 0
+        assert all(line in text for line in starter["about"])
 
 
 def test_bad_input_is_one_sentence_and_leaves_nothing(

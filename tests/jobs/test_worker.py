@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from napari_dante.files import save_array
 from napari_dante.jobs.client import Worker
 from napari_dante.jobs.events import Event, Failed, Finished, Progress, Ready
 from napari_dante.jobs.requests import Export, Import, Predict, Teach
-from napari_dante.model.file import read_model
+from napari_dante.model.card import Card
+from napari_dante.model.file import Model, read_model, write_model
 from napari_dante.model.segmenter import Segmenter
 from tests.jobs.ball import job
 
@@ -52,6 +54,19 @@ def test_predicts_what_the_segmenter_predicts(
     mask = np.load(tmp_path / last.file)
     assert np.array_equal(mask, Segmenter.from_file(model_file).predict(ball[0], (2.0,) * 3))
     assert worker.pid == pid, "the warm process was not used"
+
+
+def test_what_the_model_was_not_made_for_is_refused(
+    worker: Worker, tmp_path: Path, model: Model, ball: Ball
+) -> None:
+    """The tiny model knows nothing, so it is in doubt: too much for one that allows none."""
+    card = Card("head", "any contrast", "a ball", {}, doubt=0.0)
+    path = tmp_path / "strict.safetensors"
+    write_model(path, replace(model, lineage=replace(model.lineage, card=card)))
+    last = predict(worker, tmp_path, path, ball[0])[-1]
+    assert isinstance(last, Failed)
+    assert "does not look like a head" in last.sentence
+    assert not (tmp_path / "mask.npy").exists()
 
 
 def test_tells_how_sure_it_is_when_asked(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from napari_dante.errors import ModelError
+from napari_dante.model.card import Card
 from napari_dante.model.file import Lineage, Model, check_name, read_header, read_model, write_model
 from napari_dante.model.library import Library
 from napari_dante.model.spec import ArchitectureSpec
@@ -50,6 +51,42 @@ def test_every_weight_keeps_its_shape(model: Model, tmp_path: Path, half: bool) 
     assert {key: value.shape for key, value in read.items()} == {"count": (), "view": (2, 4)}
     assert read["count"] == 7
     assert np.array_equal(read["view"], view)
+
+
+def test_equal_weights_are_stored_once_and_read_apart(model: Model, tmp_path: Path) -> None:
+    large = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float16).astype(np.float32)
+    one, three = (tmp_path / f"{name}.safetensors" for name in ("one", "three"))
+    write_model(one, replace(model, weights={"a": large}))
+    write_model(three, replace(model, weights={"a": large, "b": large.copy(), "c": large + 1}))
+    assert three.stat().st_size - one.stat().st_size < 1.1 * large.size * 2
+    read = read_model(three).weights
+    assert read.keys() == {"a", "b", "c"}
+    assert np.array_equal(read["a"], large)
+    assert np.array_equal(read["a"], read["b"])
+    assert not np.shares_memory(read["a"], read["b"])
+
+
+def test_a_copy_of_nothing_is_a_damaged_file(tmp_path: Path, model: Model) -> None:
+    header = {
+        "spec": model.spec.to_json(),
+        "lineage": asdict(model.lineage),
+        "copies": {"b": "not there"},
+    }
+    path = tmp_path / "m.safetensors"
+    metadata = {"napari_dante": json.dumps(header)}
+    save_file({"a": np.zeros(2, np.float32)}, path, metadata=metadata)
+    with pytest.raises(ModelError, match="damaged"):
+        read_model(path)
+
+
+def test_a_card_comes_back_and_does_not_outlive_teaching(model: Model, tmp_path: Path) -> None:
+    card = Card("head", "any contrast", "two tissues", {"T1": 0.875, "T2": 0.8})
+    lineage = replace(model.lineage, card=card)
+    path = tmp_path / "m.safetensors"
+    write_model(path, replace(model, lineage=lineage))
+    assert read_header(path)[1] == lineage
+    assert card.scores() == "Dice of two tissues: T1 0.88, T2 0.80"
+    assert lineage.child("0" * 64, {"method": "lora"}, None).card is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])

@@ -85,6 +85,8 @@ def _convert_labels(options: Namespace, ending: str) -> None:
 
 def predict(options: Namespace) -> None:
     """Segment an image."""
+    from napari_dante.model.cleanup import largest_component
+    from napari_dante.model.likeness import check_likeness
     from napari_dante.model.segmenter import Segmenter
 
     _check_targets(options)
@@ -101,14 +103,16 @@ def predict(options: Namespace) -> None:
         entropy=options.uncertainty is not None,
         probabilities=options.probabilities is not None,
     )
+    check_likeness(segmenter.card, found, volume.geometry.spacing)
     labels = dict(enumerate(segmenter.spec.labels, start=1))
+    classes = largest_component(found.classes) if options.largest else found.classes
     if found.entropy is not None:
         write_nifti(options.uncertainty, found.entropy, volume.geometry)
     if found.probabilities is not None:
         write_nifti(options.probabilities, found.probabilities, volume.geometry)
-    write_nifti(options.out, found.classes, volume.geometry, labels)
+    write_nifti(options.out, classes, volume.geometry, labels)
     if options.json:
-        volumes = _millilitres(LabelMap(found.classes, volume.geometry, labels))
+        volumes = _millilitres(LabelMap(classes, volume.geometry, labels))
         emit_json({"shape": list(volume.geometry.stored_shape), "millilitres": volumes})
 
 

@@ -27,6 +27,9 @@ def show(options: Namespace) -> None:
         return
     say(f"{lineage.name}: {spec.network} for {', '.join(label.name for label in spec.labels)}")
     say(f"voxels {' x '.join(f'{size:g}' for size in spec.spacing)} mm (z, y, x)")
+    if lineage.card is not None:
+        say(lineage.card.about())
+        say(lineage.card.scores())
     say(f"made {lineage.created} by napari-dante {lineage.software}")
     if lineage.recipe:
         say(f"taught by {lineage.recipe['method']} from {str(lineage.parent)[:12]}")
@@ -46,6 +49,8 @@ def list_models(options: Namespace) -> None:
         return
     for model in models:
         say(f"{model['name']}: {', '.join(model['labels'])}")
+        for line in model["about"]:
+            say(f"       {line}")
         for version in model["versions"]:
             mark = "*" if version["current"] else " "
             say(f" {mark} {version['number']:4d}  {version['created']}")
@@ -53,14 +58,19 @@ def list_models(options: Namespace) -> None:
 
 def _entry(library: Library, name: str) -> dict[str, Any]:
     current = library.resolve(name)
-    spec, _ = library.header(name)
+    spec, lineage = library.header(name)
+    card = lineage.card
     versions = []
     for path in library.versions(name):
-        _, lineage = read_header(path)
+        _, made = read_header(path)
         number = number_of(path)
-        versions.append({"number": number, "created": lineage.created, "current": path == current})
-    labels = [label.name for label in spec.labels]
-    return {"name": name, "labels": labels, "versions": versions}
+        versions.append({"number": number, "created": made.created, "current": path == current})
+    return {
+        "name": name,
+        "labels": [label.name for label in spec.labels],
+        "about": [] if card is None else [card.about(), card.scores()],
+        "versions": versions,
+    }
 
 
 def use(options: Namespace) -> None:

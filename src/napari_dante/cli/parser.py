@@ -186,6 +186,11 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
         metavar="FILE",
         help="also write the probability of each structure, 4D, the background first",
     )
+    predict.add_argument(
+        "--largest",
+        action="store_true",
+        help="keep only the largest connected piece of the mask",
+    )
     _add_device(predict)
     _add_json(predict)
 

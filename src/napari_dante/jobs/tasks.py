@@ -22,6 +22,7 @@ from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
 from napari_dante.jobs.run import guarded, run_job
 from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne
 from napari_dante.model.file import read_model, write_model
+from napari_dante.model.likeness import check_likeness
 from napari_dante.model.precision import precision
 from napari_dante.model.segmenter import Segmenter, choose_device
 
@@ -73,6 +74,7 @@ def _predict(request: Predict, poll: Poll, tell: Callable[[Event], None]) -> Ite
         tell(Progress(done, total))
 
     found = segmenter.analyse(image, request.spacing, on_window, entropy=request.doubt)
+    check_likeness(segmenter.card, found, request.spacing)
     if found.entropy is not None:
         save_array(folder / "doubt.npy", np.concatenate(slice_doubt(found.entropy)))
     save_array(folder / "mask.npy", found.classes)

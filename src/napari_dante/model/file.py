@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from napari_dante.errors import ModelError
 from napari_dante.files import atomic_path
+from napari_dante.model.card import Card
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["Lineage", "Model", "check_name", "read_header", "read_model", "write_model"]
@@ -50,6 +51,9 @@ class Lineage:
         ISO 8601, UTC.
     software
         Version of napari-dante that wrote it.
+    card
+        What it was made for and how good it was, or None: once taught, a model is no longer
+        what its card says.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Lineage:
     server_timestamp: str | None = None
     created: str = ""
     software: str = ""
+    card: Card | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -84,7 +89,14 @@ class Lineage:
             server_timestamp=None,
             created="",
             software="",
+            card=None,
         )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Lineage:
+        """Read what :func:`dataclasses.asdict` made of a lineage."""
+        card = data.get("card")
+        return cls(**{**data, "card": None if card is None else Card(**card)})
 
 
 @dataclass(frozen=True)
@@ -140,9 +152,15 @@ def write_model(path: Path, model: Model, *, half: bool = True) -> None:
         raise ModelError(
             "The model holds numbers that are not finite, so it was not saved.", detail=str(bad)
         )
-    header = json.dumps({"spec": model.spec.to_json(), "lineage": asdict(model.lineage)})
+    kept = _kept(weights)
+    header = {
+        "spec": model.spec.to_json(),
+        "lineage": asdict(model.lineage),
+        "copies": {key: name for key, name in kept.items() if key != name},
+    }
+    stored = {name: weights[name] for name in kept.values()}
     with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata={KEY: header})
+        save_file(stored, temporary, metadata={KEY: json.dumps(header)})
 
 
 def read_header(path: Path) -> tuple[ArchitectureSpec, Lineage]:
@@ -169,9 +187,23 @@ def read_model(path: Path) -> Model:
         spec, lineage = _header(stream.metadata())
         try:
             weights = {key: _full(stream.get_tensor(key)) for key in stream.keys()}  # noqa: SIM118
-        except (SafetensorError, TypeError, ValueError) as error:
+            copies = json.loads(stream.metadata()[KEY]).get("copies", {})
+            weights.update({key: weights[name].copy() for key, name in copies.items()})
+        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise _not_a_model(repr(error)) from error
     return Model(spec, weights, lineage)
+
+
+def _kept(weights: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Return for each weight the name of the first one that equals it to the bit.
+
+    MONAI's ``DynUNet`` holds every block under two names; a file holds it once.
+    """
+    first: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    return {
+        key: first.setdefault((value.dtype.str, value.shape, value.tobytes()), key)
+        for key, value in weights.items()
+    }
 
 
 def _full(array: NDArray[Any]) -> NDArray[Any]:
@@ -190,8 +222,8 @@ def _opened(path: Path) -> Any:  # noqa: ANN401
 def _header(metadata: Mapping[str, str] | None) -> tuple[ArchitectureSpec, Lineage]:
     try:
         header = json.loads((metadata or {})[KEY])
-        return ArchitectureSpec.from_json(header["spec"]), Lineage(**header["lineage"])
-    except (KeyError, TypeError, ValueError) as error:
+        return ArchitectureSpec.from_json(header["spec"]), Lineage.from_json(header["lineage"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _not_a_model(repr(error)) from error
 
 

@@ -45,11 +45,14 @@ class Prediction(NamedTuple):
         of the number of classes: 0 is sure, 1 undecided. None unless asked for.
     probabilities
         (class, z, y, x) float32 that sums to one over the classes. None unless asked for.
+    doubt
+        Mean entropy over what is not background, on the network's grid; 0 if all is.
     """
 
     classes: np.ndarray
     entropy: np.ndarray | None
     probabilities: np.ndarray | None
+    doubt: float
 
 
 def window_box(scaled: np.ndarray, patch: Sequence[int]) -> tuple[slice, ...]:
@@ -200,7 +203,13 @@ def predict_volume(
                 unsure[where] = normalised_entropy(share).cpu().numpy()
             if whole is not None:
                 whole[(slice(None), *where)] = share.cpu().numpy()
-    return Prediction(classes, unsure, whole)
+    return Prediction(classes, unsure, whole, doubt_about(coarse))
+
+
+def doubt_about(probabilities: torch.Tensor) -> float:
+    """Return the mean entropy of (class, z, y, x) over what is not background."""
+    found = probabilities[:, probabilities.argmax(dim=0) > 0]
+    return float(normalised_entropy(found).mean()) if found.numel() else 0.0
 
 
 def normalised_entropy(probabilities: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,8 @@ from napari_dante.model.spec import ArchitectureSpec
 __all__ = ["Library", "Version", "number_of"]
 
 STARTERS = Path(str(files("napari_dante"))) / "resources" / "models"
+USUAL = "brain-tissue"
+"""The model to begin with where nobody has chosen one."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,9 @@ class Library:
         self._root = root or user_data_path("napari-dante") / "models"
 
     def shipped(self) -> tuple[str, ...]:
-        """Return the names of the models that come with napari-dante."""
-        return tuple(sorted(path.stem for path in STARTERS.glob("*.safetensors")))
+        """Return the names of the models that come with napari-dante, the usual one first."""
+        found = (path.stem for path in STARTERS.glob("*.safetensors"))
+        return tuple(sorted(found, key=lambda name: (name != USUAL, name)))
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all models, shipped ones first."""

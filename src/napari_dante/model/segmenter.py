@@ -58,6 +58,7 @@ class Segmenter:
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self.spec = model.spec
+        self.card = model.lineage.card
         self.network = build_network(model.spec)
         load_weights(
             self.network, {key: torch.from_numpy(value) for key, value in model.weights.items()}

@@ -209,7 +209,9 @@ class PredictStep(QWidget):
         exam = lineage.exam or {}
         after = exam.get("after")
         taught = f" Taught here: mean Dice {after:.2f} in its exam." if after is not None else ""
-        return f"Version {number} of {lineage.created[:10]}. Finds {labels}.{taught}"
+        card = lineage.card
+        made = f" For: {card.about()}. {card.scores()}." if card is not None else ""
+        return f"Version {number} of {lineage.created[:10]}. Finds {labels}.{made}{taught}"
 
 
 class CorrectStep(QWidget):

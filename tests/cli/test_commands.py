@@ -309,6 +309,29 @@ def test_evaluate_looks_at_the_chosen_slices(
     assert dice("--slices", "0")["core"] is None or dice("--slices", "0")["core"] == 0
 
 
+def test_evaluate_takes_names_for_the_values_of_a_reference(
+    dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
+) -> None:
+    """The same reference with other numbers, named on the command line, scores the same."""
+    named = open_labels(files[1])
+    other = np.choose(named.array, [0, 7, 5]).astype(np.uint8)
+    write_nifti(tmp_path / "other.nii.gz", other, named.geometry)
+
+    def scores(*more: object) -> str:
+        status, text, _ = dante("evaluate", files[0], "--model", model_file, "--json", *more)
+        assert status == 0
+        return text
+
+    plain = scores("--reference", files[1])
+    other_file = ("--reference", tmp_path / "other.nii.gz")
+    assert scores(*other_file, "--label", "7=core", "--label", "5=shell") == plain
+    assert scores(*other_file) != plain
+    command = ("evaluate", files[0], "--model", model_file, *other_file, "--label", "7=liver")
+    status, _, said = dante(*command)
+    assert status == 1
+    assert "knows no 'liver'; it knows core, shell" in said
+
+
 def test_perfect_labels_score_one(
     dante: Dante, files: tuple[Path, Path], model_file: Path, tmp_path: Path
 ) -> None:

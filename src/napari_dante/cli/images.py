@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from napari_dante.cli.console import emit_json, progress, say
-from napari_dante.errors import VolumeError
+from napari_dante.errors import ModelError, VolumeError
 from napari_dante.model.library import Library
+from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.volume import (
     LABEL_FILES,
     NAMES_THE_PATIENT,
     LabelMap,
     Volume,
     check_nifti_name,
+    default_label,
     describe,
     holds_labels,
     match_grid,
@@ -143,7 +145,7 @@ def evaluate(options: Namespace) -> None:
     match_grid(reference, volume)
     segmenter = Segmenter.from_file(Library().resolve(options.model), options.device)
     mask = segmenter.predict(volume.array, volume.geometry.spacing)
-    names = segmenter.spec.names_for(reference.labels)
+    names = _names(segmenter.spec, reference, dict(options.label))
     chosen = _chosen_slices(options, volume)
     spacing = volume.geometry.spacing
     scores = {}
@@ -152,6 +154,30 @@ def evaluate(options: Namespace) -> None:
         truth = np.isin(reference.array, values) & chosen
         scores[label.name] = asdict(measure((mask == number) & chosen, truth, spacing, TOLERANCE))
     _print_scores(scores, TOLERANCE, as_json=options.json)
+
+
+def _names(
+    spec: ArchitectureSpec, reference: LabelMap, named: Mapping[int, str]
+) -> Mapping[int, str]:
+    """Return what each value of a reference is called by a model.
+
+    Raises
+    ------
+    ModelError
+        If a name is none of the model's.
+    """
+    known = {label.name for label in spec.labels}
+    for name in named.values():
+        if name not in known:
+            raise ModelError(f"The model knows no '{name}'; it knows {', '.join(sorted(known))}.")
+    if not named:
+        return spec.names_for(reference.labels)
+    own = {
+        value: label.name
+        for value, label in reference.labels.items()
+        if label != default_label(value)
+    }
+    return {**own, **named}
 
 
 def _chosen_slices(options: Namespace, volume: Volume) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from napari_dante.adapt.recipe import RECIPES
 from napari_dante.adapt.training import Device
 
-__all__ = ["CaseOption", "build_parser", "parse_new_label", "parse_slices"]
+__all__ = ["CaseOption", "build_parser", "parse_label", "parse_new_label", "parse_slices"]
 
 
 @dataclass
@@ -80,6 +80,14 @@ def parse_new_label(text: str) -> tuple[int | None, str]:
     if not name.strip() or number == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form name or value=name")
     return number, name.strip()
+
+
+def parse_label(text: str) -> tuple[int, str]:
+    """Return a label value and the name that it shall have."""
+    value, name = parse_new_label(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form value=name")
+    return value, name
 
 
 def _fraction(text: str) -> float:
@@ -198,6 +206,15 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
     _add_image(evaluate)
     evaluate.add_argument("--model", required=True, help="file, or name in the library")
     evaluate.add_argument("--reference", type=Path, required=True, help="label map")
+    evaluate.add_argument(
+        "--label",
+        type=parse_label,
+        action="append",
+        default=[],
+        metavar="VALUE=NAME",
+        help="what a value of the reference is called by the model, where the file does not "
+        "say; values without a name count as the model's own numbers, unless this is given",
+    )
     evaluate.add_argument("--slices", type=parse_slices, help="only these, such as 10,12,40-44")
     evaluate.add_argument("--skip-slices", type=parse_slices, help="all but these")
     evaluate.add_argument("--axis", type=int, choices=(0, 1, 2), default=2)

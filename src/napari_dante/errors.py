@@ -10,6 +10,8 @@
     ├── TeachError         nothing to learn from, or learning failed
     ├── JobError           the background process or its folder failed
     └── ShareError         the server refused, answered nonsense or is not there
+        ├── Unreachable    the connection failed before all was sent; later may do
+        └── Uncertain      nobody knows whether the server has what was sent
 
 ``sentence`` is for the person at the workstation; ``detail`` is for the log. Neither
 holds a patient's name, a path or a DICOM tag that could identify anybody.
@@ -26,6 +28,8 @@ __all__ = [
     "SeriesChoice",
     "ShareError",
     "TeachError",
+    "Uncertain",
+    "Unreachable",
     "UnsafeFile",
     "VolumeError",
 ]
@@ -78,3 +82,11 @@ class JobError(DanteError):
 
 class ShareError(DanteError):
     """The server refused, answered nonsense or is not there; nothing was lost."""
+
+
+class Unreachable(ShareError):
+    """The connection failed before everything was sent: the server cannot have it."""
+
+
+class Uncertain(ShareError):
+    """Everything was sent and no answer came that says whether the server has it."""

@@ -10,6 +10,7 @@
     ├── TeachError         nothing to learn from, or learning failed
     ├── JobError           the background process or its folder failed
     └── ShareError         the server refused, answered nonsense or is not there
+        ├── Outdated       the server went on since the model was checked against it
         ├── Unreachable    the connection failed before all was sent; later may do
         └── Uncertain      nobody knows whether the server has what was sent
 
@@ -25,6 +26,7 @@ __all__ = [
     "DanteError",
     "JobError",
     "ModelError",
+    "Outdated",
     "SeriesChoice",
     "ShareError",
     "TeachError",
@@ -82,6 +84,10 @@ class JobError(DanteError):
 
 class ShareError(DanteError):
     """The server refused, answered nonsense or is not there; nothing was lost."""
+
+
+class Outdated(ShareError):
+    """The server has a newer version than the one that the model was checked against."""
 
 
 class Unreachable(ShareError):

@@ -93,6 +93,11 @@ class DafneClient:
         """The server's host name."""
         return self._wire.host
 
+    @property
+    def url(self) -> str:
+        """The address that routes are appended to."""
+        return self._wire.base
+
     def models(self) -> list[str]:
         """Return the names of the models that the key opens.
 

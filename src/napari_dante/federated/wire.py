@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import httpx
 
@@ -17,6 +17,7 @@ from napari_dante.federated.address import base_url, followed, is_loopback
 __all__ = ["UPLOADED", "Wire", "message_of"]
 
 UPLOADED = "upload successful"
+_BINARY = "application/octet-stream"
 _PROBE = "get_available_models"
 Flavour = Literal["fastapi", "php"]
 
@@ -135,7 +136,7 @@ class Wire:
             response = self._http.post(
                 self._base.join(route),
                 data={**fields, "api_key": self._key.reveal()},
-                files={"model_binary": (fields["filename"], part, "application/octet-stream")},
+                files={"model_binary": (fields["filename"], cast("IO[bytes]", part), _BINARY)},
             )
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             if last and part.spent:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-__all__ = ["ORIGINAL_WEIGHT", "Proof", "prove", "simulate"]
+from napari_dante.model.dafne import read_dafne
+
+__all__ = ["ORIGINAL_WEIGHT", "Proof", "prove", "prove_files", "simulate"]
 
 ORIGINAL_WEIGHT = 0.5
 """Share of its present version that a Dafne server keeps, unless its owner says otherwise."""
@@ -42,7 +45,9 @@ class Proof:
     exact: bool = False
 
 
-def simulate(old: Weights, new: Weights, weight: float = ORIGINAL_WEIGHT) -> dict[str, torch.Tensor]:
+def simulate(
+    old: Weights, new: Weights, weight: float = ORIGINAL_WEIGHT
+) -> dict[str, torch.Tensor]:
     """Return what a server makes of its version `old` and the update `new`.
 
     Each tensor becomes ``cast(old * W) + cast(new * (1 - W))`` in the type of the network:
@@ -138,3 +143,21 @@ def _explains(old: Weights, update: Weights, after: Weights, share: float) -> bo
         if not bool((error <= _ROUNDING * torch.maximum(first.abs(), second.abs())).all()):
             return False
     return True
+
+
+def prove_files(old: Path, update: Path, after: Path) -> tuple[float | None, bool] | None:
+    """Look whether the ``.model`` file `after` holds `update`, averaged with `old`.
+
+    Returns
+    -------
+    tuple or None
+        The share of `update` (None: it is not part of it), and whether to the last bit.
+        None where nothing can be said.
+
+    Raises
+    ------
+    ModelError
+        If a file cannot be read.
+    """
+    proof = prove(*(read_dafne(path).weights for path in (old, update, after)))
+    return None if proof is None else (proof.share, proof.exact)

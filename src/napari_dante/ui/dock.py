@@ -17,7 +17,8 @@ from napari_dante.ui.mouse import Mouse
 from napari_dante.ui.orientation import Orientation
 from napari_dante.ui.states import Step, Task
 from napari_dante.ui.steps_mask import CorrectStep, OpenStep, PredictStep
-from napari_dante.ui.steps_model import ResultStep, ShareStep, TeachStep
+from napari_dante.ui.steps_model import ResultStep, TeachStep
+from napari_dante.ui.steps_share import ShareStep
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -34,3 +34,5 @@ class Task(Enum):
     TEACH = "Teaching"
     CHECK = "Asking the server"
     PUSH = "Sharing"
+    RETRY = "Retrying what waits"
+    LOOK = "Looking for a newer version"

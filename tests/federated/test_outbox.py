@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from napari_dante.errors import ShareError, Uncertain, Unreachable
-from napari_dante.federated import DafneClient, Item, Outbox, sharing
+from napari_dante.federated import DafneClient, Item, Outbox, lookout, sharing
 from napari_dante.federated.history import share_log, shares
-from napari_dante.federated.sharing import follow, look, push_file, retry, send, send_due
+from napari_dante.federated.lookout import follow, look
+from napari_dante.federated.sharing import push_file, retry, send, send_due
 from napari_dante.files import sha256
 from napari_dante.model.dafne import DafneModel, read_dafne, to_dafne, write_dafne
 from napari_dante.model.merging import prove_files, simulate
@@ -56,7 +57,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "SEND_PAUSES", ())
-    monkeypatch.setattr(sharing, "_POLL_SECONDS", (0.02, 0.02))
+    monkeypatch.setattr(lookout, "_POLL_SECONDS", (0.02, 0.02))
 
 
 @pytest.fixture

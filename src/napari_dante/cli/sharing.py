@@ -78,7 +78,7 @@ def push(options: Namespace) -> None:
     if options.json:
         emit_json(asdict(receipt) | {"lights": [asdict(light) for light in lights]})
     else:
-        say(receipt.sentence)
+        say(receipt.sentence if receipt.outcome == "merged" else f"Sent. {receipt.sentence}")
 
 
 def _lights(

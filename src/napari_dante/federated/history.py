@@ -74,7 +74,7 @@ class Receipt:
             return f"Not merged so far: your weights are not in the versions up to {after}."
         if after is not None:
             return f"Version {after} is newer, but whether your weights are in it is unknown."
-        return f"Sent; the server had version {before} and will merge it later."
+        return f"The server has made no new version since {before}; it may do so later."
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from napari_dante.federated.client import DafneClient
 from napari_dante.federated.credentials import ENVIRONMENT, api_key, remember_api_key
 from napari_dante.federated.gate import Light, fit_to_share, judge
 from napari_dante.federated.history import Receipt
+from napari_dante.federated.lookout import Finding, Prover
 from napari_dante.federated.outbox import Outbox
-from napari_dante.federated.sharing import Finding, Prover, push_file, retry
+from napari_dante.federated.sharing import push_file, retry
 from napari_dante.files import sha256
 from napari_dante.jobs.client import Worker
 from napari_dante.jobs.events import Event

@@ -96,7 +96,8 @@ class ShareStep(QWidget):
         self._show_task(task)
         self.receipt.setVisible(sent)
         if controller.receipt is not None:
-            mark = {"merged": "✔ ", "not merged": "✘ "}.get(controller.receipt.outcome, "○ ")
+            merged = controller.receipt.outcome == "merged"
+            mark = "✔ " if merged else "○ Sent. "
             self.receipt.setText(mark + controller.receipt.sentence)
         self._show_offer()
         self.news.refresh()

@@ -26,6 +26,7 @@ from napari_dante.files import atomic_path
 from napari_dante.model import dafne_pickle
 from napari_dante.model.dafne_source import apply_source, init_source
 from napari_dante.model.file import KEY, Lineage, Model
+from napari_dante.model.network import check_layout
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = [
@@ -111,13 +112,16 @@ def _checked(data: Any) -> DafneModel:  # noqa: ANN401
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise dafne_pickle.damaged("not a dictionary")
     kind = _entry(data, "type", str, "DynamicDLModel")
+    identity = _entry(data, "model_id", str | uuid.UUID)
+    if isinstance(identity, str) and not re.fullmatch(r"[ -~]{1,128}", identity):
+        raise dafne_pickle.damaged("model_id is not a short text")
     if not re.fullmatch(r"\w{1,64}", kind):
         raise dafne_pickle.damaged("type is not a name")
     sources = {key: data[key] for key in data if key.endswith("_function")}
     if not all(source is None or isinstance(source, str) for source in sources.values()):
         raise UnsafeFile("This file holds functions that are not text, so it was not opened.")
     return DafneModel(
-        model_id=_entry(data, "model_id", str | uuid.UUID),
+        model_id=identity,
         kind=kind,
         dimensionality=_entry(data, "data_dimensionality", int, 2),
         timestamp=_entry(data, "timestamp_id", int, 0),
@@ -282,6 +286,8 @@ def from_dafne(dafne: DafneModel, name: str) -> Model:
         key: (value.float() if value.is_floating_point() else value).numpy()
         for key, value in dafne.weights.items()
     }
+    if not all(np.isfinite(value).all() for value in weights.values()):
+        raise ModelError("This Dafne model holds numbers that are not finite.")
     identity = {"name": name, "model_id": str(dafne.model_id)}
     history = ours.get("lineage")
     if ours.get("timestamp") != dafne.timestamp or not isinstance(history, dict):
@@ -292,4 +298,6 @@ def from_dafne(dafne: DafneModel, name: str) -> Model:
         raise ModelError(
             "The history inside this Dafne model is damaged.", detail=repr(error)
         ) from error
-    return Model(ArchitectureSpec.from_json(ours["spec"]), weights, lineage)
+    spec = ArchitectureSpec.from_json(ours["spec"])
+    check_layout(spec, weights)
+    return Model(spec, weights, lineage)

@@ -408,5 +408,5 @@ def test_history_is_dropped_after_a_merge() -> None:
 
 def test_a_foreign_architecture_is_not_guessed() -> None:
     dafne = replace(to_dafne(tiny_model()), metadata={"categories": [["x"]]})
-    with pytest.raises(ModelError, match="not recognised yet"):
+    with pytest.raises(ModelError, match="not recognised"):
         from_dafne(dafne, "A")

@@ -25,6 +25,7 @@ from napari_dante.errors import ModelError, UnsafeFile
 from napari_dante.files import atomic_path
 from napari_dante.model import dafne_pickle
 from napari_dante.model.dafne_source import apply_source, init_source
+from napari_dante.model.dante import dante_layout, dante_spec
 from napari_dante.model.file import KEY, Lineage, Model
 from napari_dante.model.network import check_layout
 from napari_dante.model.spec import ArchitectureSpec
@@ -208,6 +209,8 @@ def to_dafne(model: Model, base: DafneModel | None = None) -> DafneModel:
     if base is not None:
         if str(base.model_id) != model.lineage.model_id:
             raise ModelError("The model on the server is another model, not a version of this one.")
+        layout = None if KEY in base.metadata else dante_layout(base.metadata)
+        weights = weights if layout is None else layout.to_theirs(weights)
         check_same_weights(base.weights, weights)
         ordered = {key: weights[key] for key in base.weights}
         return replace(base, weights=ordered, timestamp=max(now, base.timestamp + 1))
@@ -275,29 +278,39 @@ def from_dafne(dafne: DafneModel, name: str) -> Model:
     Raises
     ------
     ModelError
-        If its architecture is not one that we wrote, or `name` is not allowed.
+        If its architecture is neither one that we wrote nor one of Dante's, its weights do
+        not fit it or are not finite, or `name` is not allowed.
     """
-    ours = dafne.metadata.get(KEY)
-    if not isinstance(ours, dict) or not isinstance(ours.get("spec"), dict):
-        raise ModelError(
-            "The architecture of this Dafne model is not recognised yet, so it cannot be used here."
-        )
-    weights = {
+    spec, weights, history = _described(dafne)
+    numbers = {
         key: (value.float() if value.is_floating_point() else value).numpy()
-        for key, value in dafne.weights.items()
+        for key, value in weights.items()
     }
-    if not all(np.isfinite(value).all() for value in weights.values()):
+    if not all(np.isfinite(value).all() for value in numbers.values()):
         raise ModelError("This Dafne model holds numbers that are not finite.")
+    check_layout(spec, numbers)
     identity = {"name": name, "model_id": str(dafne.model_id)}
-    history = ours.get("lineage")
-    if ours.get("timestamp") != dafne.timestamp or not isinstance(history, dict):
-        history = {}
     try:
-        lineage = Lineage(**{**history, **identity})
+        return Model(spec, numbers, Lineage(**{**history, **identity}))
     except TypeError as error:
         raise ModelError(
             "The history inside this Dafne model is damaged.", detail=repr(error)
         ) from error
-    spec = ArchitectureSpec.from_json(ours["spec"])
-    check_layout(spec, weights)
-    return Model(spec, weights, lineage)
+
+
+def _described(
+    dafne: DafneModel,
+) -> tuple[ArchitectureSpec, Mapping[str, torch.Tensor], Mapping[str, Any]]:
+    """Return the architecture that a file describes, the weights for it, and their history."""
+    ours = dafne.metadata.get(KEY)
+    if isinstance(ours, dict) and isinstance(ours.get("spec"), dict):
+        history = ours.get("lineage")
+        if ours.get("timestamp") != dafne.timestamp or not isinstance(history, dict):
+            history = {}
+        return ArchitectureSpec.from_json(ours["spec"]), dafne.weights, history
+    layout = dante_layout(dafne.metadata)
+    if layout is None:
+        raise ModelError(
+            "The architecture of this Dafne model is not recognised, so it cannot be used here."
+        )
+    return dante_spec(dafne.metadata), layout.to_ours(dafne.weights), {}

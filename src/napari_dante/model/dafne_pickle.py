@@ -20,7 +20,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import IO, Any, Literal
+from typing import IO, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -152,12 +152,12 @@ _ALLOWED = {
 # The reader written in Python: the one in C fills memory for a forged memo index, and
 # the weights are a few large blocks, so it is as fast.
 class _Reader(pickle._Unpickler):
-    dispatch = pickle._Unpickler.dispatch.copy()  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, stream: IO[bytes], size: int) -> None:
         super().__init__(stream)
         self._size = size
-        self.dispatch = _Steps(type(self).dispatch)
+        vars(self)["dispatch"] = _Steps(self.dispatch)
 
     def load_bytearray8(self) -> None:
         """Read no more than there is: the original first makes room for what is announced."""

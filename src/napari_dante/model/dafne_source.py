@@ -76,6 +76,8 @@ def apply_source(spec: ArchitectureSpec) -> str:
         f"    {[label.name for label in spec.labels]!r},\n"
         f"    {list(spec.spacing)!r},\n"
         f"    {list(spec.patch)!r},\n"
+        f"    {spec.normalisation!r},\n"
+        f"    {list(spec.flipped)!r},\n"
         ")\n",
     ]
     return _safe("def napari_dante_apply(model_object, data):\n" + indent("\n".join(parts), "    "))

@@ -24,7 +24,7 @@ import torch
 from napari_dante.errors import ModelError, UnsafeFile
 from napari_dante.files import atomic_path
 from napari_dante.model import dafne_pickle
-from napari_dante.model.dafne_source import apply_source, init_source
+from napari_dante.model.dafne_source import apply_source, init_source, learn_source
 from napari_dante.model.dante import dante_layout, dante_spec
 from napari_dante.model.file import KEY, Lineage, Model
 from napari_dante.model.network import check_layout
@@ -224,7 +224,7 @@ def to_dafne(model: Model, base: DafneModel | None = None) -> DafneModel:
         sources={
             "init_model_function": init_source(model.spec),
             "apply_model_function": apply_source(model.spec),
-            "incremental_learn_function": None,
+            "incremental_learn_function": learn_source(model.spec),
         },
     )
 
@@ -238,7 +238,7 @@ def _metadata(model: Model, timestamp: int) -> dict[str, Any]:
         "categories": [[label.name for label in model.spec.labels]],
         "variants": [""],
         "dependencies": {"monai": "monai>=1.6"},
-        "can_incremental_learn": False,
+        "can_incremental_learn": True,
         KEY: {
             "spec": model.spec.to_json(),
             "lineage": asdict(model.lineage),

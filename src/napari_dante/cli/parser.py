@@ -185,6 +185,12 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
         metavar="FILE",
         help="also write the probability of each structure, 4D, the background first",
     )
+    predict.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="allow the code inside this very .model file to run, apart and without network; "
+        "it is remembered by the file's SHA-256",
+    )
     _add_device(predict)
     _add_json(predict)
 

@@ -30,6 +30,10 @@ class Predict:
     ``mask.npy`` holds the model's class numbers, uint8, same shape. With `entropy` there
     is ``entropy.npy`` too, float32, same shape: 0 where the model is sure, 1 where it is
     undecided (:attr:`napari_dante.model.inference.Prediction.entropy`).
+
+    A Dafne ``.model`` file runs by its own code, if that is allowed
+    (:func:`napari_dante.jobs.foreign.predict_foreign`), and ``labels.json`` names what the
+    numbers mean.
     """
 
     folder: str

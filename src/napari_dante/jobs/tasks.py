@@ -22,6 +22,7 @@ from napari_dante.files import save_array, write_text
 from napari_dante.jobs.compare import compare, merged
 from napari_dante.jobs.events import Event, Finished, Progress, Ready
 from napari_dante.jobs.folder import read_case
+from napari_dante.jobs.foreign import predict_foreign
 from napari_dante.jobs.requests import (
     Compare,
     Export,
@@ -82,6 +83,12 @@ def _predict(request: Predict, poll: Poll, tell: Callable[[Event], None]) -> Ite
     begin = time.monotonic()
     folder = Path(request.folder)
     image: NDArray[Any] = np.load(folder / "image.npy", allow_pickle=False)
+    if request.model.endswith(".model"):
+        foreign = predict_foreign(Path(request.model), image, request.spacing)
+        write_text(folder / "labels.json", json.dumps(foreign.names))
+        save_array(folder / "mask.npy", foreign.classes)
+        yield Finished("mask.npy", time.monotonic() - begin)
+        return
     segmenter = Segmenter.from_file(Path(request.model), request.device)
 
     on_window = _follow(poll, tell)

@@ -34,6 +34,7 @@ __all__ = [
     "DafneModel",
     "check_same_weights",
     "from_dafne",
+    "is_recognised",
     "read_dafne",
     "to_dafne",
     "write_dafne",
@@ -296,6 +297,11 @@ def from_dafne(dafne: DafneModel, name: str) -> Model:
         raise ModelError(
             "The history inside this Dafne model is damaged.", detail=repr(error)
         ) from error
+
+
+def is_recognised(dafne: DafneModel) -> bool:
+    """Tell whether a Dafne model describes its architecture in a way that we know."""
+    return KEY in dafne.metadata or dante_layout(dafne.metadata) is not None
 
 
 def _described(

@@ -119,9 +119,9 @@ def drawn(
     random: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a patch (1, 1, z, y, x) around a voxel of a structure, and its classes."""
-    image, truth = cases[random.integers(len(cases))]
+    image, truth = cases[int(random.integers(len(cases)))]
     places = torch.nonzero(truth)
-    centre = places[random.integers(len(places))].tolist()
+    centre = places[int(random.integers(len(places)))].tolist()
     corner = []
     for middle, edge, size in zip(centre, patch, truth.shape, strict=True):
         shift = int(random.integers(-edge // 4, edge // 4 + 1))
@@ -182,6 +182,6 @@ def fit(
         image, truth = drawn(cases, patch, random)
         loss = disagreement(network(image.to(device)), truth.to(device))
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()

@@ -47,6 +47,7 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
     monkeypatch.setattr("napari_dante.federated.client.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("napari_dante.federated.sharing.APART", 0.0)
 
 
 @dataclass

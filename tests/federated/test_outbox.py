@@ -220,6 +220,21 @@ def test_patience_bridges_a_short_break(
     assert wild.kept == [(files / "ours.model").read_bytes()]
 
 
+def test_two_uploads_are_not_in_one_second(
+    files: Path, wild: Wild, client: DafneClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server of Dafne's would keep only one of them, and praise both."""
+    monkeypatch.setattr(sharing, "APART", 1.1)
+    send(client, Outbox(), put(files, wild))
+    other = Outbox().put(
+        files / "others.model", url=wild.url, name=NAME, base="1", source="e" * 64, dice=None
+    )
+    begin = time.monotonic()
+    send(client, Outbox(), other)
+    assert time.monotonic() - begin > 1
+    assert len(wild.kept) == 2
+
+
 def test_a_server_that_went_on_is_not_sent_what_was_checked_before(
     files: Path, wild: Wild, client: DafneClient
 ) -> None:

@@ -18,6 +18,11 @@ __all__ = ["check_not_shared", "push_file", "retry", "send", "send_due"]
 SEND_PAUSES = (2.0, 8.0)
 """Seconds before a file that certainly did not arrive is sent again."""
 
+APART = 1.1
+"""Seconds between two uploads: Dafne's servers name a file by the second it came in, so a
+second one would overwrite the first."""
+
+_last: dict[str, float] = {}
 _LOG = logging.getLogger("napari_dante")
 
 
@@ -133,6 +138,7 @@ def _send_once(client: DafneClient, outbox: Outbox, item: Item) -> Item:
         )
         outbox.save(replace(item, reason=error.sentence))
         raise error
+    time.sleep(max(0.0, _last.get(item.url, 0.0) + APART - time.monotonic()))
     outbox.save(replace(item, state="sending", reason=""))
     try:
         client.upload(item.name, path, item.dice)
@@ -144,6 +150,8 @@ def _send_once(client: DafneClient, outbox: Outbox, item: Item) -> Item:
         note_share(item, "broken off" if isinstance(error, Unreachable) else "refused")
         outbox.save(item.put_off(error.sentence))
         raise
+    finally:
+        _last[item.url] = time.monotonic()
     note_share(item, "received")
     return outbox.save(replace(item, state="sent", reason=""))
 

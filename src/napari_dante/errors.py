@@ -10,6 +10,9 @@
     ├── TeachError         nothing to learn from, or learning failed
     ├── JobError           the background process or its folder failed
     └── ShareError         the server refused, answered nonsense or is not there
+        ├── Outdated       the server went on since the model was checked against it
+        ├── Unreachable    the connection failed before all was sent; later may do
+        └── Uncertain      nobody knows whether the server has what was sent
 
 ``sentence`` is for the person at the workstation; ``detail`` is for the log. Neither
 holds a patient's name, a path or a DICOM tag that could identify anybody.
@@ -23,9 +26,12 @@ __all__ = [
     "DanteError",
     "JobError",
     "ModelError",
+    "Outdated",
     "SeriesChoice",
     "ShareError",
     "TeachError",
+    "Uncertain",
+    "Unreachable",
     "UnsafeFile",
     "VolumeError",
 ]
@@ -78,3 +84,15 @@ class JobError(DanteError):
 
 class ShareError(DanteError):
     """The server refused, answered nonsense or is not there; nothing was lost."""
+
+
+class Outdated(ShareError):
+    """The server has a newer version than the one that the model was checked against."""
+
+
+class Unreachable(ShareError):
+    """The connection failed before everything was sent: the server cannot have it."""
+
+
+class Uncertain(ShareError):
+    """Everything was sent and no answer came that says whether the server has it."""

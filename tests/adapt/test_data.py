@@ -52,6 +52,30 @@ def test_every_trusted_slice_arrives_with_its_own_labels(
     assert grid.trusted.any(axis=others).sum() == grid.trusted.all(axis=others).sum()
 
 
+@pytest.mark.parametrize("flipped", [(0,), (0, 2), (1,)])
+def test_a_network_that_sees_it_the_other_way_round_learns_so(flipped: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    image, classes = random.normal(5, 1, (9, 10, 11)), random.integers(0, 2, (9, 10, 11))
+    image[:2] = 0
+    grids = [
+        to_grid(
+            image,
+            classes.astype(np.uint8),
+            spacing=(2, 3, 2),
+            axis=1,
+            slices=[3, 7],
+            spec=replace(SPEC, normalisation="nonzero", flipped=turned),
+        )
+        for turned in ((), flipped)
+    ]
+    for name in ("image", "labels", "trusted"):
+        upright, turned = (getattr(grid, name) for grid in grids)
+        assert np.array_equal(np.flip(upright, flipped), turned)
+        assert not np.array_equal(upright, turned) or name == "trusted"
+    assert not grids[0].image[:2].any(), "zero stays zero"
+    assert abs(grids[0].image[2:].mean()) < 0.1
+
+
 def test_same_grid_is_untouched() -> None:
     classes = np.random.default_rng(0).integers(0, 2, (9, 10, 11)).astype(np.uint8)
     grid = to_grid(classes, classes, spacing=(2, 2, 2), axis=1, slices=[3, 7], spec=SPEC)

@@ -16,9 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_dante.adapt.recipe import LoRA
 from napari_dante.cli import run
-from napari_dante.federated.sharing import share_log
+from napari_dante.errors import Unreachable
+from napari_dante.federated import Outbox
+from napari_dante.federated.history import share_log
+from napari_dante.jobs.folder import CaseData, JobFolder, create_job
 from napari_dante.model.file import read_model, write_model
+from napari_dante.model.segmenter import Segmenter
+from napari_dante.ui.samples import sample_path
+from napari_dante.volume import open_volume
 
 KEY = "a-key-for-the-tests-only"
 NAME = "brain-tissue-t1"
@@ -68,6 +75,15 @@ def test_pull_teach_push_and_the_server_has_a_new_version(
     receipt = json.loads(capsys.readouterr().out)
     assert receipt["before_timestamp"] == model.lineage.server_timestamp
     assert int(receipt["after_timestamp"]) > int(receipt["before_timestamp"])
+    assert (receipt["outcome"], receipt["exact"]) == ("merged", True)
+    assert [light["name"] for light in receipt["lights"]] == ["weights", "layout", "exam", "merged"]
+    assert run(["receipts", "--json"]) == 0
+    (shared,) = json.loads(capsys.readouterr().out)["shared"]
+    assert shared["receipt"]["after_timestamp"] == receipt["after_timestamp"]
+    assert run(["receipts"]) == 0
+    assert "50 % of it is yours" in capsys.readouterr().out
+    assert run(["push", str(better), "--server", server, "--name", NAME]) == 1
+    assert "already in version" in capsys.readouterr().err
     (line,) = share_log().read_text().splitlines()
     logged = json.loads(line)
     assert logged["model"] == NAME
@@ -92,9 +108,87 @@ def test_what_is_not_proven_better_stays_here(
     write_model(pulled, replace(model, lineage=replace(model.lineage, exam=exam)))
     assert run(["push", str(pulled), "--server", server, "--name", NAME]) == 1
     captured = capsys.readouterr()
+    assert captured.out.count("NO ") == 1
     assert captured.err.startswith("Nothing was sent.")
     assert captured.err.count("\n") == 1
     assert not list((tmp_path / "server").rglob("uploads/*"))
+
+
+def job_folder(folder: Path, model: Path) -> JobFolder:
+    """A job on a part of a real head, whose labels are what `model` says."""
+    volume = open_volume(sample_path("mni152_t1"))
+    image, spacing = np.asarray(volume.array)[30:50], volume.geometry.spacing
+    labels = Segmenter.from_file(model, "cpu").predict(image, spacing)
+    names = {n: label.name for n, label in enumerate(read_model(model).spec.labels, start=1)}
+    case = CaseData(image, labels, names, spacing, 0, np.ones(len(image), bool))
+    return create_job(folder, model, [case], LoRA())
+
+
+def test_push_and_pull_examine_on_the_slices_of_a_job(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pulled, job = tmp_path / "pulled.safetensors", tmp_path / "job"
+    assert run(["pull", NAME, "--server", server, "--out", str(pulled)]) == 0
+    assert run(["pull", NAME, "--server", server, "--out", str(pulled)]) == 0
+    assert "nothing newer" in capsys.readouterr().out
+    model = read_model(pulled)
+    job_folder(job, pulled)
+    ruined = tmp_path / "ruined.safetensors"
+    weights = {key: value * np.float32(-3) for key, value in model.weights.items()}
+    write_model(
+        ruined, replace(model, weights=weights, lineage=replace(model.lineage, exam=BETTER))
+    )
+    push = ["push", str(ruined), "--server", server, "--name", NAME]
+    status = run([*push, "--job", str(job)])
+    out = capsys.readouterr()
+    assert status == 1
+    assert "Merged into the server's version it is worse" in out.err
+    assert not list((tmp_path / "server").rglob("uploads/*.model"))
+    assert Outbox().items() == []
+    assert run(push) == 0, "nobody looked"
+    before = pulled.read_bytes()
+    pull = ["pull", NAME, "--server", server, "--out", str(pulled), "--job", str(job)]
+    capsys.readouterr()
+    assert run(pull) == 1
+    assert "worse on your exam slices" in capsys.readouterr().err
+    assert pulled.read_bytes() == before
+    assert run([*pull, "--even-if-worse"]) == 0
+    assert pulled.read_bytes() != before
+
+
+def test_what_cannot_be_sent_waits_and_can_be_retried_and_dropped(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled = tmp_path / "pulled.safetensors"
+    assert run(["pull", NAME, "--server", server, "--out", str(pulled)]) == 0
+    model = read_model(pulled)
+    weights = {key: value * np.float32(1.5) for key, value in model.weights.items()}
+    write_model(
+        pulled, replace(model, weights=weights, lineage=replace(model.lineage, exam=BETTER))
+    )
+
+    def refuse(*_: object) -> None:
+        raise Unreachable("The connection broke.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_dante.federated.sharing.SEND_PAUSES", ())
+        patched.setattr("napari_dante.federated.client.DafneClient.upload", refuse)
+        assert run(["push", str(pulled), "--server", server, "--name", NAME]) == 1
+    capsys.readouterr()
+    assert run(["outbox", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "waiting" in out
+    assert "The connection broke." in out
+    (item,) = Outbox().items()
+    assert run(["outbox", "retry", "nothing"]) == 1
+    assert run(["outbox", "retry", item.id[:5]]) == 0
+    capsys.readouterr()
+    assert run(["outbox", "list", "--json"]) == 0
+    for entry in json.loads(capsys.readouterr().out)["items"]:
+        assert entry["state"] == "sent"
+    for item in Outbox().items():
+        assert run(["outbox", "drop", item.id]) == 0
+    assert Outbox().items() == []
 
 
 def test_a_server_that_is_down_is_one_sentence(

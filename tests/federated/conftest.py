@@ -43,6 +43,13 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    monkeypatch.setattr("napari_dante.federated.client.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("napari_dante.federated.sharing.APART", 0.0)
+
+
 @dataclass
 class Site:
     """A server with one model and one user."""

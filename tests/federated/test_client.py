@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from napari_dante.errors import ModelError, ShareError
+from napari_dante.errors import ModelError, ShareError, Uncertain
 from napari_dante.federated import DafneClient, api_key, remember_api_key
 from napari_dante.federated import client as client_module
 from napari_dante.federated.address import base_url, followed
@@ -265,11 +265,13 @@ def test_nonsense_about_a_model(answer: Any) -> None:
         ((401, {"message": "invalid access code"}), "does not accept this API key"),
         ((403, {"message": "x"}), "gives no access to 'A'"),
         ((413, b""), "larger than the server"),
-        ((500, b"<html>"), "refused what concerns 'A'"),
+        ((500, {"message": "invalid model type"}), "refused what concerns 'A'"),
         ((200, [{"message": "Communication error during upload"}, 500]), "refused"),
-        ((200, {"message": "chunk received"}), "refused"),
-        ((200, b"upload successful"), "refused"),
-        ((201, {"message": "upload successful"}), "refused"),
+        ((500, b"<html>"), "did not say"),
+        ((502, {"message": "x"}), "did not say"),
+        ((200, {"message": "chunk received"}), "did not say"),
+        ((200, b"upload successful"), "did not say"),
+        ((201, {"message": "upload successful"}), "did not say"),
     ],
 )
 def test_only_the_exact_answer_is_success(tmp_path: Path, answer: Answer, words: str) -> None:
@@ -278,9 +280,10 @@ def test_only_the_exact_answer_is_success(tmp_path: Path, answer: Answer, words:
     with (
         fake(upload_model=answer).running() as url,
         DafneClient(url, KEY) as client,
-        pytest.raises(ShareError, match=words),
+        pytest.raises(ShareError, match=words) as caught,
     ):
         client.upload("A", path)
+    assert isinstance(caught.value, Uncertain) == (words == "did not say")
 
 
 def test_an_upload_names_nobody_and_is_verified_twice(tmp_path: Path) -> None:

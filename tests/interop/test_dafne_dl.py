@@ -18,6 +18,7 @@ import torch
 
 from napari_dante.federated.server import add_user, create_app, publish
 from napari_dante.model.dafne import read_dafne, to_dafne, write_dafne
+from napari_dante.model.merging import prove_files, simulate
 from napari_dante.model.segmenter import Segmenter
 from napari_dante.volume import Geometry
 from tests.federated.conftest import running, until
@@ -99,8 +100,11 @@ def test_our_merge_is_dafnes_merge(tmp_path: Path, identity: type) -> None:
     assert facts["latest"] in (stamp, newer.stem)
     assert facts["left"] == [], "dafne-dl deletes what it has uploaded"
     ours, real = read_dafne(newer), read_dafne(theirs)
+    foretold = simulate(read_dafne(canonical).weights, read_dafne(update).weights)
+    assert prove_files(canonical, update, theirs) == (0.5, True)
     assert int(newer.stem) > int(stamp)
     assert list(ours.weights) == list(real.weights)
     for name, value in real.weights.items():
         assert ours.weights[name].dtype == value.dtype
         assert torch.equal(ours.weights[name], value), name
+        assert torch.equal(foretold[name], value), name

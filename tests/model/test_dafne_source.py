@@ -22,6 +22,7 @@ from napari_dante.model.dafne_apply import display_order, segment
 from napari_dante.model.dafne_source import PARTS, apply_source, init_source
 from napari_dante.model.inference import predict_volume
 from napari_dante.model.network import build_network, load_weights
+from napari_dante.model.segmenter import Segmenter
 from napari_dante.volume import Geometry, Label
 from tests.federated.tiny import SPEC, affine, tiny_model, volume
 
@@ -78,6 +79,27 @@ def test_apply_predicts_what_we_predict(codes: str) -> None:
     for number, label in enumerate(SPEC.labels, start=1):
         assert result[label.name].dtype == np.uint8
         np.testing.assert_array_equal(result[label.name], expected == number)
+
+
+@pytest.mark.parametrize("flipped", [(), (0,), (0, 2), (1,)])
+def test_apply_knows_how_a_foreign_network_sees(flipped: tuple[int, ...]) -> None:
+    spec = replace(SPEC, normalisation="nonzero", flipped=flipped)
+    image, matrix = volume((18, 13, 21)), affine("RAS", (1.2, 0.9, 2.5))
+    model = replace(tiny_model(), spec=spec)
+    geometry = Geometry.from_affine(image.shape, matrix)
+    shown = geometry.to_display(image)
+    classes = Segmenter(model, torch.device("cpu")).predict(shown, geometry.spacing)
+    expected = geometry.to_stored(classes)
+    assert len(np.unique(expected)) == 3
+    result = dafne_function(apply_source(spec))(
+        SimpleNamespace(model=network()), {"image": image, "affine": matrix}
+    )
+    for number, label in enumerate(spec.labels, start=1):
+        np.testing.assert_array_equal(result[label.name], expected == number)
+    upright = Segmenter(replace(model, spec=replace(spec, flipped=())), torch.device("cpu"))
+    turned = upright.predict(np.flip(shown, flipped).copy(), geometry.spacing)
+    # The body's box is looked for in whole steps, so the windows may lie a voxel apart.
+    assert (np.flip(turned, flipped) == classes).mean() > 0.98
 
 
 def test_the_mask_turns_with_the_volume() -> None:

@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 
+from napari_dante.errors import Unreachable
 from napari_dante.federated.credentials import ENVIRONMENT
+from napari_dante.federated.outbox import outbox_path
 from napari_dante.federated.server import add_user, create_app, publish
-from napari_dante.federated.sharing import outbox_path
 from napari_dante.model.dafne import to_dafne
 from napari_dante.model.file import Model, read_model, write_model
 from napari_dante.model.library import Library
@@ -121,3 +123,117 @@ def test_a_missing_key_is_asked_for(
         dock.share.check.click()
     assert dock.share.key.text() == ""
     assert key not in repr(dock.controller.offer)
+
+
+def test_what_could_not_be_sent_waits_and_is_retried(
+    make_dock: MakeDock,
+    qtbot: QtBot,
+    library: Library,
+    tmp_path: Path,
+    site: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep_examined(library, tmp_path, "better")
+    dock = make_dock()
+    controller, share = dock.controller, dock.share
+    with qtbot.waitSignal(controller.checked, timeout=SECONDS):
+        controller.check(site)
+
+    def refuse(*_: object) -> None:
+        raise Unreachable("The connection broke.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_dante.federated.sharing.SEND_PAUSES", ())
+        patched.setattr("napari_dante.federated.client.DafneClient.upload", refuse)
+        with qtbot.waitSignal(controller.failed, timeout=SECONDS):
+            controller.push()
+    dock.refresh()
+    assert controller.receipt is None
+    assert "waits to be sent to 127.0.0.1: The connection broke." in share.outbox.text.text()
+    assert dock.cards[Step.SHARE].body.summary == "1 in the outbox"
+    qtbot.waitUntil(lambda: controller.engine.task is None)
+    with qtbot.waitSignal(controller.retried, timeout=SECONDS):
+        share.outbox.retry.click()
+    qtbot.waitUntil(lambda: controller.engine.task is None)
+    if controller.outbox:
+        assert controller.outbox[0].state == "sent"
+        with qtbot.waitSignal(controller.retried, timeout=SECONDS):
+            qtbot.wait(1500)
+            controller.retry()
+    assert controller.outbox == []
+    assert "Merged" in dock.message.sentence
+    dock.refresh()
+    assert share.outbox.isHidden()
+
+
+def test_a_newer_version_is_examined_before_it_is_used(
+    make_dock: MakeDock, qtbot: QtBot, library: Library, ball_file: Path, site: str
+) -> None:
+    dock = make_dock()
+    controller, share = dock.controller, dock.share
+    share.url.setText(site)
+    before = library.versions("tiny")
+    with qtbot.waitSignal(controller.looked, timeout=SECONDS):
+        share.look.click()
+    dock.refresh()
+    news = controller.news
+    assert news is not None
+    assert news.report is None
+    assert "not examined" in share.news.text.text()
+    assert library.versions("tiny") == before
+    share.news.leave.click()
+    dock.refresh()
+    assert share.news.isHidden()
+    assert not news.file.exists()
+
+    with qtbot.waitSignal(controller.opened, timeout=SECONDS):
+        controller.open_volume(ball_file)
+    with qtbot.waitSignal(controller.predicted, timeout=SECONDS):
+        controller.predict()
+    session = controller.session
+    assert session is not None
+    tracker = session.tracker
+    assert tracker is not None
+    for index in range(4, 16):
+        tracker.layer.data_setitem((np.array([index]), np.array([9]), np.array([9])), 1)
+    qtbot.waitUntil(lambda: controller.split is not None)
+    with qtbot.waitSignal(controller.looked, timeout=SECONDS):
+        share.look.click()
+    dock.refresh()
+    assert controller.news is not None
+    assert controller.news.report is not None
+    assert controller.news.report.verdict == "no difference"
+    assert controller.news.report.sentence in share.news.text.text()
+    assert library.versions("tiny") == before
+    share.news.use.click()
+    assert len(library.versions("tiny")) == len(before) + 1
+    assert library.header("tiny")[1].server_timestamp == news.version
+    with qtbot.waitSignal(controller.looked, timeout=SECONDS):
+        share.look.click()
+    assert controller.news is None
+    assert "nothing newer" in dock.message.sentence
+
+
+def test_the_merge_is_examined_on_the_corrected_slices(
+    make_dock: MakeDock, qtbot: QtBot, library: Library, tmp_path: Path, ball_file: Path, site: str
+) -> None:
+    keep_examined(library, tmp_path, "better")
+    dock = make_dock()
+    controller = dock.controller
+    with qtbot.waitSignal(controller.opened, timeout=SECONDS):
+        controller.open_volume(ball_file)
+    with qtbot.waitSignal(controller.predicted, timeout=SECONDS):
+        controller.predict()
+    assert controller.session is not None
+    tracker = controller.session.tracker
+    assert tracker is not None
+    for index in range(4, 16):
+        tracker.layer.data_setitem((np.array([index]), np.array([9]), np.array([9])), 1)
+    qtbot.waitUntil(lambda: controller.split is not None)
+    with qtbot.waitSignal(controller.checked, timeout=SECONDS):
+        controller.check(site)
+    assert controller.offer is not None
+    light = controller.offer.lights[-1]
+    assert light.name == "merged"
+    assert light.ok is not None
+    assert "mean Dice" in light.sentence

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dante.adapt.patches import Grid
-from napari_dante.model.grids import normalise_head, resample_image, working_shape
+from napari_dante.model.grids import normalise, resample_image, working_shape
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["to_grid"]
@@ -47,11 +47,13 @@ def to_grid(
     index[axis] = source
     along = [1, 1, 1]
     along[axis] = shape[axis]
-    return Grid(
-        image=resample_image(normalise_head(image), shape),
-        labels=classes[np.ix_(*index)],
-        trusted=np.broadcast_to(trusted.reshape(along), shape).copy(),
+    turned = (
+        resample_image(normalise(image, spec.normalisation), shape),
+        classes[np.ix_(*index)],
+        np.broadcast_to(trusted.reshape(along), shape),
     )
+    found, labels, whole = (np.flip(array, spec.flipped).copy() for array in turned)
+    return Grid(image=found, labels=labels, trusted=whole)
 
 
 def _nearest(old: int, new: int) -> NDArray[np.intp]:

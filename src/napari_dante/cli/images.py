@@ -5,14 +5,17 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_dante.cli.console import emit_json, progress, say
+from napari_dante.cli.console import emit_json, notice, progress, say
 from napari_dante.errors import ModelError, VolumeError
+from napari_dante.files import sha256
 from napari_dante.model.library import Library
-from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.model.spec import ArchitectureSpec, further_labels
+from napari_dante.model.trust import trust
 from napari_dante.volume import (
     LABEL_FILES,
     NAMES_THE_PATIENT,
@@ -30,6 +33,9 @@ from napari_dante.volume import (
     write_label_file,
     write_nifti,
 )
+
+if TYPE_CHECKING:
+    from napari_dante.model.segmenter import Segmenter
 
 __all__ = ["convert", "evaluate", "info", "predict"]
 
@@ -89,11 +95,14 @@ def predict(options: Namespace) -> None:
     """Segment an image."""
     from napari_dante.model.cleanup import largest_component
     from napari_dante.model.likeness import check_likeness
-    from napari_dante.model.segmenter import Segmenter
 
     _check_targets(options)
     volume = open_volume(options.image, options.series)
-    segmenter = Segmenter.from_file(Library().resolve(options.model), options.device)
+    path = Library().resolve(options.model)
+    segmenter = _segmenter(path, options.device)
+    if segmenter is None:
+        _predict_foreign(options, path, volume)
+        return
 
     def on_window(done: int, total: int) -> None:
         progress(f"window {done} of {total}", last=done == total)
@@ -112,10 +121,42 @@ def predict(options: Namespace) -> None:
         write_nifti(options.uncertainty, found.entropy, volume.geometry)
     if found.probabilities is not None:
         write_nifti(options.probabilities, found.probabilities, volume.geometry)
-    write_nifti(options.out, classes, volume.geometry, labels)
+    _write_mask(options, LabelMap(classes, volume.geometry, labels))
+
+
+def _segmenter(path: Path, device: str) -> Segmenter | None:
+    """Open a model; None for a Dafne model that only its own code can run."""
+    from napari_dante.model.dafne import from_dafne, is_recognised, read_dafne
+    from napari_dante.model.segmenter import Segmenter, choose_device
+
+    if path.suffix != ".model":
+        return Segmenter.from_file(path, device)
+    dafne = read_dafne(path)
+    if not is_recognised(dafne):
+        return None
+    return Segmenter(from_dafne(dafne, "Dafne"), choose_device(device))
+
+
+def _predict_foreign(options: Namespace, path: Path, volume: Volume) -> None:
+    """Let a file's own code segment, once a person has allowed it."""
+    from napari_dante.jobs.foreign import predict_foreign
+
+    if options.uncertainty is not None or options.probabilities is not None:
+        raise ModelError("A model that runs by its own code gives masks only.")
+    if options.trust_code:
+        trust(sha256(path))
+    found = predict_foreign(path, np.asarray(volume.array), volume.geometry.spacing)
+    if not found.network_cut:
+        notice("This system cannot cut a process off from the network; only Python was kept off.")
+    labels = dict(enumerate(further_labels((), found.names), start=1))
+    _write_mask(options, LabelMap(found.classes, volume.geometry, labels))
+
+
+def _write_mask(options: Namespace, mask: LabelMap) -> None:
+    write_nifti(options.out, mask.array, mask.geometry, mask.labels)
     if options.json:
-        volumes = _millilitres(LabelMap(classes, volume.geometry, labels))
-        emit_json({"shape": list(volume.geometry.stored_shape), "millilitres": volumes})
+        shape = list(mask.geometry.stored_shape)
+        emit_json({"shape": shape, "millilitres": _millilitres(mask)})
 
 
 def _check_targets(options: Namespace) -> None:

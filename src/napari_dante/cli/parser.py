@@ -199,6 +199,12 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
         action="store_true",
         help="keep only the largest connected piece of the mask",
     )
+    predict.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="allow the code inside this very .model file to run, apart and without network; "
+        "it is remembered by the file's SHA-256",
+    )
     _add_device(predict)
     _add_json(predict)
 
@@ -349,13 +355,38 @@ def _add_sharing(commands: Any) -> None:  # noqa: ANN401
     pull.add_argument("name")
     pull.add_argument("--server", required=True, metavar="URL")
     pull.add_argument("--out", type=Path, required=True, help=".safetensors")
+    text = "examine what would replace OUT on the exam slices of this job folder"
+    pull.add_argument("--job", type=Path, metavar="DIR", help=text)
+    pull.add_argument(
+        "--even-if-worse", action="store_true", help="replace OUT although the exam says worse"
+    )
     push = _add(commands, "push", "sharing", "send the weights of a model to a Dafne server")
     push.add_argument("model")
     push.add_argument("--server", required=True, metavar="URL")
     push.add_argument("--name", required=True, help="name of the model on the server")
     push.add_argument("--exam", type=Path, help="exam.json of the job that made it")
+    text = "examine what the server would make of it on the exam slices of this job folder"
+    push.add_argument("--job", type=Path, metavar="DIR", help=text)
     _add_json(push)
+    _add_outbox(commands)
     serve = _add(commands, "serve", "sharing", "a Dafne-compatible server")
     serve.add_argument("--data", type=Path, required=True, help="folder for models and uploads")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
+
+
+def _add_outbox(commands: Any) -> None:  # noqa: ANN401
+    text = "what waits to be shared, or to be merged"
+    outbox = commands.add_parser("outbox", help=text, description=text)
+    actions = outbox.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help=text)
+    _add_json(listing)
+    listing.set_defaults(command=_lazily("outbox", "list_items"))
+    retrying = actions.add_parser("retry", help="send what waits, look for what was sent")
+    retrying.add_argument("id", nargs="*", help="beginning of an id; all items without one")
+    retrying.set_defaults(command=_lazily("outbox", "retry_items"))
+    dropping = actions.add_parser("drop", help="remove an item; the model itself stays")
+    dropping.add_argument("id", nargs="+", help="beginning of an id")
+    dropping.set_defaults(command=_lazily("outbox", "drop_items"))
+    receipts = _add(commands, "receipts", "outbox", "what was shared, and what became of it")
+    _add_json(receipts)

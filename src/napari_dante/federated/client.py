@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from types import TracebackType
 
 import httpx
 
-from napari_dante.errors import ModelError, ShareError
-from napari_dante.federated.wire import Wire, message_of
+from napari_dante.errors import ModelError, ShareError, Unreachable
+from napari_dante.federated.wire import UPLOADED, Wire, message_of
 from napari_dante.files import atomic_path, sha256
 from napari_dante.model.file import check_name
 
@@ -28,6 +29,8 @@ __all__ = ["DafneClient", "ModelInfo"]
 
 CHUNK = 50 * 1024**2
 MAX_DOWNLOAD = 4 * 1024**3
+PAUSES = (1.0, 4.0)
+"""Seconds before a broken download is tried again."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ class DafneClient:
         """The server's host name."""
         return self._wire.host
 
+    @property
+    def url(self) -> str:
+        """The address that routes are appended to."""
+        return self._wire.base
+
     def models(self) -> list[str]:
         """Return the names of the models that the key opens.
 
@@ -149,21 +157,36 @@ class DafneClient:
         version = info.latest if timestamp is None else timestamp
         if version not in info.hashes:
             raise ShareError(f"The server has no version {version} of '{name}'.")
-        digest = hashlib.sha256()
         with atomic_path(target) as temporary:
-            with (
-                self._wire.fetch("get_model", name, model_type=name, timestamp=version) as response,
-                temporary.open("wb") as stream,
-            ):
-                for block in self._bounded(response):
-                    digest.update(block)
-                    stream.write(block)
-            if digest.hexdigest() != info.hashes[version]:
-                raise ShareError(
-                    "The file that arrived is not the one that the server announced; it was "
-                    "thrown away."
-                )
+            self._fetch(name, version, temporary, info.hashes[version])
         return version
+
+    def _fetch(self, name: str, version: str, target: Path, expected: str) -> None:
+        """Download with patience: the servers cannot go on where a connection broke."""
+        for pause in (*PAUSES, None):
+            try:
+                self._fetch_once(name, version, target, expected)
+            except Unreachable:
+                if pause is None:
+                    raise
+                time.sleep(pause)
+            else:
+                return
+
+    def _fetch_once(self, name: str, version: str, target: Path, expected: str) -> None:
+        digest = hashlib.sha256()
+        with (
+            self._wire.fetch("get_model", name, model_type=name, timestamp=version) as response,
+            target.open("wb") as stream,
+        ):
+            for block in self._bounded(response):
+                digest.update(block)
+                stream.write(block)
+        if digest.hexdigest() != expected:
+            raise ShareError(
+                "The file that arrived is not the one that the server announced; it was thrown "
+                "away."
+            )
 
     def _bounded(self, response: httpx.Response) -> Iterator[bytes]:
         size = 0
@@ -192,15 +215,19 @@ class DafneClient:
         ------
         ModelError
             If `name` cannot be the name of a model.
+        Unreachable
+            If the connection failed; the server cannot have the file.
+        Uncertain
+            If it is not known whether the server has the file.
         ShareError
-            If the server refuses or is not there. Its sentence says so when it is not
-            known whether the file has arrived.
+            If the server refuses; it does not have the file.
         """
         check_name(name)
         digest, size = sha256(path), path.stat().st_size
         if size == 0:
             raise ShareError("The file to share is empty, so it was not sent.")
-        pieces = math.ceil(size / CHUNK) if self._wire.flavour == "php" else 1
+        piece = CHUNK if self._wire.flavour == "php" else size
+        pieces = math.ceil(size / piece)
         fields = {
             "model_type": name,
             "original_hash": digest,
@@ -212,12 +239,15 @@ class DafneClient:
             fields["dice"] = repr(float(dice))
         with path.open("rb") as stream:
             for index in range(pieces):
-                part = stream if pieces == 1 else stream.read(CHUNK)
-                response = self._wire.send(
-                    "upload_model", fields | {"chunk_index": str(index)}, fields["filename"], part
-                )
                 last = index == pieces - 1
-                expected = "upload successful" if last else "chunk received"
+                response = self._wire.send(
+                    "upload_model",
+                    fields | {"chunk_index": str(index)},
+                    stream,
+                    min(piece, size - index * piece),
+                    last=last,
+                )
+                expected = UPLOADED if last else "chunk received"
                 if response.status_code != 200 or message_of(response) != expected:
                     raise self._wire.refusal(response, name)
 

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_dante.evaluate.report import ExamReport
 from napari_dante.model.file import Model
 
 __all__ = ["Light", "fit_to_share", "judge"]
+
+ALLOWED_FALL = 0.01
+"""What the mean Dice may fall by and still count as not worse."""
 
 _VERDICTS = {
     "better": "The exam says that it is better than before.",
@@ -27,19 +31,24 @@ class Light:
     Attributes
     ----------
     name
-        ``"weights"``, ``"layout"`` or ``"exam"``.
+        ``"weights"``, ``"layout"``, ``"exam"`` or ``"merged"``.
     ok
-        Whether it is met.
+        Whether it is met; None where that could not be judged, which hinders nothing.
     sentence
         What was found, for a clinician.
     """
 
     name: str
-    ok: bool
+    ok: bool | None
     sentence: str
 
 
-def judge(candidate: Model, base: Model | None, verdict: str | None) -> tuple[Light, ...]:
+def judge(
+    candidate: Model,
+    base: Model | None,
+    verdict: str | None,
+    merged: ExamReport | None = None,
+) -> tuple[Light, ...]:
     """Return the lights for sharing `candidate`.
 
     Parameters
@@ -52,13 +61,21 @@ def judge(candidate: Model, base: Model | None, verdict: str | None) -> tuple[Li
     verdict
         Of the exam: ``"better"``, ``"no difference"``, ``"worse"``,
         ``"not enough data"``, or None when there was none.
+    merged
+        The exam of what the server would make of the two, against its present version;
+        None where there is no case here to examine it on.
     """
-    return (_finite(candidate), _same_layout(candidate, base), _exam(verdict))
+    return (
+        _finite(candidate),
+        _same_layout(candidate, base),
+        _exam(verdict),
+        _merged(merged),
+    )
 
 
 def fit_to_share(lights: Iterable[Light]) -> bool:
-    """Tell whether every light is green."""
-    return all(light.ok for light in lights)
+    """Tell whether no light is red."""
+    return all(light.ok is not False for light in lights)
 
 
 def _finite(candidate: Model) -> Light:
@@ -85,3 +102,17 @@ def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
 
 def _exam(verdict: str | None) -> Light:
     return Light("exam", verdict == "better", _VERDICTS[verdict])
+
+
+def _merged(report: ExamReport | None) -> Light:
+    before, after = (
+        (None, None) if report is None else (report.mean("before"), report.mean("after"))
+    )
+    if report is None or before is None or after is None:
+        sentence = "What the server would make of it was not examined: no corrected slice is open."
+        return Light("merged", None, sentence)
+    slices = "1 exam slice" if len(report.exam) == 1 else f"{len(report.exam)} exam slices"
+    numbers = f"mean Dice {before:.2f} → {after:.2f} on {slices}"
+    if report.verdict == "worse" or after < before - ALLOWED_FALL:
+        return Light("merged", False, f"Merged into the server's version it is worse: {numbers}.")
+    return Light("merged", True, f"Merged into the server's version it is not worse: {numbers}.")

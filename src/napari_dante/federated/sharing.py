@@ -1,82 +1,61 @@
-"""Sending a model away so that it is never lost on the way. Torch-free."""
+"""Sending a model away so that it is never lost on the way, and never sent twice. Torch-free."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-import uuid
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
-from platformdirs import user_data_path
+from napari_dante.errors import Outdated, ShareError, Uncertain, Unreachable
+from napari_dante.federated.client import DafneClient
+from napari_dante.federated.history import Receipt, note_share, shares
+from napari_dante.federated.lookout import MERGE_SECONDS, Prover, follow, look
+from napari_dante.federated.outbox import Item, Outbox
 
-from napari_dante.errors import ShareError
-from napari_dante.federated.client import DafneClient, ModelInfo
-from napari_dante.files import sha256
+__all__ = ["check_not_shared", "push_file", "retry", "send", "send_due"]
 
-__all__ = ["Receipt", "outbox_file", "outbox_path", "push_file", "share_log"]
+SEND_PAUSES = (2.0, 8.0)
+"""Seconds before a file that certainly did not arrive is sent again."""
 
-MERGE_SECONDS = 60.0
-_POLL_SECONDS = 1.0
+APART = 1.1
+"""Seconds between two uploads: Dafne's servers name a file by the second it came in, so a
+second one would overwrite the first."""
+
+_last: dict[str, float] = {}
 _LOG = logging.getLogger("napari_dante")
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What is known after a file was sent.
-
-    Attributes
-    ----------
-    before_timestamp
-        The server's version when the file was sent.
-    after_timestamp
-        The first newer version that the server showed, or None when there was none yet:
-        a server may merge later, or a person may do it.
-    """
-
-    before_timestamp: str
-    after_timestamp: str | None
-
-
-def outbox_path() -> Path:
-    """Return the folder where a file to be shared waits until the server has it."""
-    return user_data_path("napari-dante") / "outbox"
-
-
-def share_log() -> Path:
-    """Return the append-only log of what left this computer, one JSON line for each push."""
-    return user_data_path("napari-dante") / "shared.jsonl"
-
-
-def outbox_file() -> Path:
-    """Return a fresh file name in the outbox; the folder is there."""
-    outbox_path().mkdir(parents=True, exist_ok=True)
-    return outbox_path() / f"{uuid.uuid4().hex}.model"
 
 
 def push_file(
     client: DafneClient,
-    name: str,
-    dafne_path: Path,
-    dice: float | None,
+    outbox: Outbox,
+    path: Path,
+    prove: Prover,
     *,
+    name: str,
+    base: str,
+    source: str = "",
+    dice: float | None = None,
     merge_seconds: float = MERGE_SECONDS,
 ) -> Receipt:
-    """Send a ``.model`` file as an update of `name` and wait for the server's new version.
+    """Send a ``.model`` file as an update of a model, and look for it in the next version.
 
-    A file in the outbox is deleted as soon as the server has proven that it holds it, and
-    stays there otherwise. A file elsewhere is the person's own and is left alone.
+    What waits for the same server goes along.
 
     Parameters
     ----------
     client
         Of the server.
-    name
-        Of the model on the server.
-    dafne_path
-        The file.
+    outbox
+        Keeps a copy of the file until the server is proven to have merged it.
+    path
+        The file; it is left alone.
+    prove
+        The arithmetic, which needs torch.
+    name, base
+        Of the model on the server, and the version that the file was checked against.
+    source
+        SHA-256 of the model file of ours that it was made from.
     dice
         Mean Dice of the exam, or None.
     merge_seconds
@@ -87,37 +66,117 @@ def push_file(
     ModelError
         If `name` cannot be the name of a model.
     ShareError
-        If the server refuses or is not there; the file is still where it was.
+        If the weights were shared before, or the server refuses or is not there; what
+        was not shared before waits in the outbox.
     """
-    before = client.info(name)
-    digest = sha256(dafne_path)
-    client.upload(name, dafne_path, dice)
-    _log_share(client.host, name, digest, dice, before.latest)
-    if dafne_path.parent.resolve() == outbox_path().resolve():
-        dafne_path.unlink()
-    deadline = time.monotonic() + merge_seconds
-    after = _newer(client, name, before)
-    while after is None and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-        after = _newer(client, name, before)
-    return Receipt(before.latest, after)
-
-
-def _log_share(server: str, name: str, digest: str, dice: float | None, base: str) -> None:
-    """Append one line to the log of everything that ever left this computer."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = {"time": now, "server": server, "model": name, "sha256": digest, "dice": dice}
-    log = share_log()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({**line, "base": base}) + "\n")
-
-
-def _newer(client: DafneClient, name: str, before: ModelInfo) -> str | None:
+    check_not_shared(client.host, name, source)
+    item = outbox.put(path, url=client.url, name=name, base=base, source=source, dice=dice)
     try:
-        now = client.info(name)
+        sent = send(client, outbox, item)
+    except Outdated:
+        outbox.drop(item)
+        raise
+    receipt = follow(client, outbox, sent, prove, merge_seconds)
+    for error in send_due(client, outbox):
+        _LOG.info("an earlier item still waits: %s", error.detail)
+    return receipt
+
+
+def check_not_shared(server: str, name: str, source: str) -> None:
+    """Refuse weights that a version of the server is already proven to hold.
+
+    Raises
+    ------
+    ShareError
+        If they are; sending them again would count them twice.
+    """
+    for shared in shares():
+        same = (shared.server, shared.model, shared.source) == (server, name, source)
+        if same and source and shared.receipt and shared.receipt.outcome == "merged":
+            raise ShareError(
+                f"Nothing was sent. These weights are already in version "
+                f"{shared.receipt.after_timestamp} of '{name}' on {server}."
+            )
+
+
+def send(client: DafneClient, outbox: Outbox, item: Item) -> Item:
+    """Send an item that waits, with patience; return it as ``sent``.
+
+    An item that was sent before is returned as it is: only one that certainly did not
+    arrive is ever sent again.
+
+    Raises
+    ------
+    Uncertain
+        If nobody knows whether it arrived; the item is ``unknown`` from now on.
+    ShareError
+        If it certainly did not arrive: the server is not there, refuses, or has a newer
+        version than the one that the file was checked against. The item waits.
+    """
+    with outbox.held(item) as now:
+        if now.state != "waiting":
+            return outbox.save(now)
+        for pause in (*SEND_PAUSES, None):
+            now = outbox.save(replace(now, tries=now.tries + 1))
+            try:
+                return _send_once(client, outbox, now)
+            except Unreachable as error:
+                now = outbox.save(now.put_off(error.sentence))
+                if pause is None:
+                    raise
+                time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _send_once(client: DafneClient, outbox: Outbox, item: Item) -> Item:
+    path = outbox.file(item)
+    current = client.info(item.name).latest
+    if current != item.base:
+        error = Outdated(
+            f"The server has a newer version of '{item.name}' than the one that this was "
+            "checked against, so it was not sent: check and push again."
+        )
+        outbox.save(replace(item, reason=error.sentence))
+        raise error
+    time.sleep(max(0.0, _last.get(item.url, 0.0) + APART - time.monotonic()))
+    outbox.save(replace(item, state="sending", reason=""))
+    try:
+        client.upload(item.name, path, item.dice)
+    except Uncertain as error:
+        note_share(item, "unknown")
+        outbox.save(replace(item, state="unknown", reason=error.sentence))
+        raise
     except ShareError as error:
-        _LOG.info("the server did not answer while it was merging: %s", error.detail)
-        return None
-    newer = [stamp for stamp in now.timestamps if int(stamp) > int(before.latest)]
-    return newer[0] if newer else None
+        note_share(item, "broken off" if isinstance(error, Unreachable) else "refused")
+        outbox.save(item.put_off(error.sentence))
+        raise
+    finally:
+        _last[item.url] = time.monotonic()
+    note_share(item, "received")
+    return outbox.save(replace(item, state="sent", reason=""))
+
+
+def retry(client: DafneClient, outbox: Outbox, item: Item, prove: Prover) -> Receipt:
+    """Do what can be done for an item: send it, or look for what was sent.
+
+    Raises
+    ------
+    ShareError
+        If the server refuses or is not there; the item is still in the outbox.
+    """
+    if item.state == "waiting":
+        sent = send(client, outbox, item)
+        return follow(client, outbox, sent, prove, merge_seconds=0.0)
+    return look(client, outbox, item, prove)
+
+
+def send_due(client: DafneClient, outbox: Outbox) -> list[ShareError]:
+    """Send what waits for this server and may be tried again; return what went wrong."""
+    failures: list[ShareError] = []
+    for item in outbox.items():
+        if item.url == client.url and item.state == "waiting" and item.not_before <= time.time():
+            try:
+                send(client, outbox, item)
+            except ShareError as error:
+                failures.append(error)
+    return failures

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import httpx
 
-from napari_dante.errors import ShareError
+from napari_dante.errors import ShareError, Uncertain, Unreachable
 from napari_dante.federated.address import base_url, followed, is_loopback
 
-__all__ = ["Wire", "message_of"]
+__all__ = ["UPLOADED", "Wire", "message_of"]
 
+UPLOADED = "upload successful"
+_BINARY = "application/octet-stream"
 _PROBE = "get_available_models"
 Flavour = Literal["fastapi", "php"]
 
@@ -33,6 +35,30 @@ class _Secret:
 
     def reveal(self) -> str:
         return self._text
+
+
+class _Part:
+    """A part of a file on its way, and whether it was handed on to its end."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream = stream
+        self._size = self._left = size
+        self.spent = False
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes; asked beyond the last one, all before is on its way."""
+        block = self._stream.read(min(size, self._left))
+        self._left -= len(block)
+        self.spent = not block
+        return block
+
+    def tell(self) -> int:
+        """Return how much was read."""
+        return self._size - self._left
+
+    def seek(self, _: int, whence: int = 0) -> int:
+        """Tell the size, which is all that the library goes to the end for."""
+        return self._size if whence == 2 else self.tell()
 
 
 class Wire:
@@ -79,15 +105,46 @@ class Wire:
         return answer
 
     def send(
-        self, route: str, fields: Mapping[str, str], filename: str, part: IO[bytes] | bytes
+        self,
+        route: str,
+        fields: Mapping[str, str],
+        stream: IO[bytes],
+        size: int,
+        *,
+        last: bool = True,
     ) -> httpx.Response:
-        """Send a form with one file and return the answer, whatever it is."""
-        with self._errors("It is not known whether the server has the file; nothing is lost here."):
-            return self._http.post(
+        """Send a form with the next `size` bytes of a file; return the answer that settles it.
+
+        Parameters
+        ----------
+        route, fields
+            Where to and what else; ``filename`` is the name of the file.
+        stream, size
+            The file and how much of it.
+        last
+            Whether the server has the whole file when it has this part.
+
+        Raises
+        ------
+        Unreachable
+            If the connection failed and the server cannot have the whole file.
+        Uncertain
+            If all was sent, and the answer is missing or says neither yes nor no.
+        """
+        part = _Part(stream, size)
+        try:
+            response = self._http.post(
                 self._base.join(route),
                 data={**fields, "api_key": self._key.reveal()},
-                files={"model_binary": (filename, part, "application/octet-stream")},
+                files={"model_binary": (fields["filename"], cast("IO[bytes]", part), _BINARY)},
             )
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            if last and part.spent:
+                raise self._uncertain(_told(error)) from None
+            raise self._unreachable(error, "The server cannot have the whole file.") from None
+        if last and part.spent and not _settles(response):
+            raise self._uncertain(f"{response.status_code} {message_of(response)}")
+        return response
 
     @contextmanager
     def fetch(self, route: str, name: str, **fields: str) -> Iterator[httpx.Response]:
@@ -122,16 +179,23 @@ class Wire:
         # `from None`: the library's error carries the request, and with it the key.
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise ShareError(
-                f"The server at {self.host} does not answer; nothing was sent or lost.",
-                detail=self._clean(f"{type(error).__name__}: {error}"),
-            ) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise ShareError(
-                f"The connection to the server at {self.host} broke. {outcome}",
-                detail=self._clean(f"{type(error).__name__}: {error}"),
-            ) from None
+            raise self._unreachable(error, outcome) from None
+
+    def _unreachable(self, error: Exception, outcome: str) -> Unreachable:
+        detail = self._clean(_told(error))
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+            sentence = f"The server at {self.host} does not answer; nothing was sent or lost."
+        else:
+            sentence = f"The connection to the server at {self.host} broke. {outcome}"
+        return Unreachable(sentence, detail)
+
+    def _uncertain(self, detail: str) -> Uncertain:
+        return Uncertain(
+            f"The server at {self.host} did not say whether it has the file. It is not known "
+            "whether it arrived; it is kept here and not sent again.",
+            self._clean(detail),
+        )
 
     def refusal(self, response: httpx.Response, name: str) -> ShareError:
         """Return the error that tells of an answer other than the expected one."""
@@ -156,6 +220,25 @@ class Wire:
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key.reveal() or "\0", "<key>")[:300]
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _settles(response: httpx.Response) -> bool:
+    """Tell whether an answer to a whole file says yes or no.
+
+    A server error without a message can be one after the file was stored, and so can the
+    answer of a proxy that got tired of waiting.
+    """
+    status, answer = response.status_code, _json(response)
+    if 300 <= status < 500:
+        return True
+    if status == 200 and isinstance(answer, list):
+        return True
+    message = message_of(response)
+    return message == UPLOADED if status == 200 else status == 500 and bool(message)
 
 
 def _json(response: httpx.Response) -> Any:  # noqa: ANN401

@@ -47,7 +47,14 @@ from napari_dante.files import atomic_path, save_array, sha256, write_text
 from napari_dante.jobs.case import CaseData, check_all_marked, check_cases
 from napari_dante.model.file import Lineage, read_header
 
-__all__ = ["CaseData", "JobFolder", "create_job", "new_job_folder"]
+__all__ = [
+    "CaseData",
+    "JobFolder",
+    "create_job",
+    "new_job_folder",
+    "read_case",
+    "write_case",
+]
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,7 @@ class JobFolder:
 
     def case(self, index: int = 0) -> CaseData:
         """Return a case; the image is memory-mapped."""
-        return self._read_case(self.path / "cases" / str(index))
+        return read_case(self.path / "cases" / str(index))
 
     def cases(self) -> list[CaseData]:
         """Return the cases to learn from."""
@@ -169,21 +176,7 @@ class JobFolder:
 
     def _read_cases(self, kind: str) -> list[CaseData]:
         count = len([path for path in (self.path / kind).glob("*") if path.is_dir()])
-        return [self._read_case(self.path / kind / str(index)) for index in range(count)]
-
-    def _read_case(self, folder: Path) -> CaseData:
-        try:
-            data = json.loads((folder / "case.json").read_text())
-            return CaseData(
-                image=np.load(folder / "image.npy", mmap_mode="r", allow_pickle=False),
-                labels=np.load(folder / "labels.npy", allow_pickle=False),
-                names={int(value): str(name) for value, name in data["names"].items()},
-                spacing=(*map(float, data["spacing"]),),  # type: ignore[arg-type]
-                axis=int(data["axis"]),
-                trusted=np.load(folder / "trusted.npy", allow_pickle=False),
-            )
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise JobError("A case of this job cannot be read.", detail=repr(error)) from error
+        return [read_case(self.path / kind / str(index)) for index in range(count)]
 
     def split(self) -> Split:
         """Return which slices of the first case are learned from and examined."""
@@ -283,7 +276,7 @@ def create_job(
         case.check_known(known)
     for kind, group in (("cases", cases), ("earlier", earlier)):
         for index, case in enumerate(group):
-            _write_case(folder / kind / str(index), case)
+            write_case(folder / kind / str(index), case)
     job = JobFolder(folder)
     if model is not None:
         with atomic_path(job.base) as temporary:
@@ -309,7 +302,30 @@ def _new_identity(base: Lineage | None) -> dict[str, str]:
     return {"name": f"{name} {identity[:8]}", "model_id": identity}
 
 
-def _write_case(folder: Path, case: CaseData) -> None:
+def read_case(folder: Path) -> CaseData:
+    """Return the case in a folder; the image is memory-mapped.
+
+    Raises
+    ------
+    JobError
+        If it cannot be read.
+    """
+    try:
+        data = json.loads((folder / "case.json").read_text())
+        return CaseData(
+            image=np.load(folder / "image.npy", mmap_mode="r", allow_pickle=False),
+            labels=np.load(folder / "labels.npy", allow_pickle=False),
+            names={int(value): str(name) for value, name in data["names"].items()},
+            spacing=(*map(float, data["spacing"]),),  # type: ignore[arg-type]
+            axis=int(data["axis"]),
+            trusted=np.load(folder / "trusted.npy", allow_pickle=False),
+        )
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise JobError("A case of this job cannot be read.", detail=repr(error)) from error
+
+
+def write_case(folder: Path, case: CaseData) -> None:
+    """Write a case into a folder; :func:`read_case` gives it back."""
     save_array(folder / "image.npy", case.image)
     save_array(folder / "labels.npy", case.labels)
     save_array(folder / "trusted.npy", case.trusted)

@@ -9,10 +9,12 @@ from napari_dante.adapt.events import Word
 from napari_dante.jobs.wire import dump, load
 
 __all__ = [
+    "Compare",
     "Control",
     "Export",
     "Import",
     "Predict",
+    "Prove",
     "Request",
     "Teach",
     "decode_request",
@@ -28,6 +30,10 @@ class Predict:
     ``mask.npy`` holds the model's class numbers, uint8, same shape. With `doubt` there is
     ``doubt.npy`` too, float64: how unsure the model is of each slice across z, then y, then
     x (:func:`napari_dante.evaluate.uncertainty.slice_doubt`).
+
+    A Dafne ``.model`` file runs by its own code, if that is allowed
+    (:func:`napari_dante.jobs.foreign.predict_foreign`), and ``labels.json`` names what the
+    numbers mean; it tells no doubt.
     """
 
     folder: str
@@ -64,13 +70,44 @@ class Import:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Examine two model files on the slices `exam` of the case in `folder`.
+
+    The answer is ``exam.json`` there. With `merge` the second is first averaged into the
+    first, as a Dafne server would do it.
+    """
+
+    folder: str
+    before: str
+    after: str
+    exam: tuple[int, ...]
+    learned: tuple[int, ...]
+    merge: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Prove:
+    """Look whether `update` went into `after`, made from `old`: three Dafne ``.model`` files.
+
+    The answer, in the file `out`, is ``null`` or [share or null, exact] as
+    :func:`napari_dante.model.merging.prove_files` gives it.
+    """
+
+    old: str
+    update: str
+    after: str
+    out: str
+
+
+@dataclass(frozen=True)
 class Control:
     """A word to the running job. ``stop`` keeps the best so far, ``cancel`` nothing."""
 
     word: Word
 
 
-Request = Predict | Teach | Export | Import | Control
+Request = Predict | Teach | Export | Import | Compare | Prove | Control
 _KINDS: dict[str, type[Request]] = {kind.__name__: kind for kind in get_args(Request)}
 
 

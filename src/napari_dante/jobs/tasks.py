@@ -1,7 +1,8 @@
-"""What the worker can do: predict, teach, export, import."""
+"""What the worker can do: predict, teach, export, import, compare, prove."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,14 +16,28 @@ from numpy.typing import NDArray
 from napari_dante.adapt.events import Word
 from napari_dante.adapt.loop import Cancelled
 from napari_dante.errors import JobError
+from napari_dante.evaluate.report import write_report
+from napari_dante.evaluate.split import Split
 from napari_dante.evaluate.uncertainty import slice_doubt
-from napari_dante.files import save_array
+from napari_dante.files import save_array, write_text
 from napari_dante.jobs.events import Event, Finished, Progress, Ready
-from napari_dante.jobs.requests import Export, Import, Predict, Request, Teach
+from napari_dante.jobs.folder import read_case
+from napari_dante.jobs.foreign import predict_foreign
+from napari_dante.jobs.requests import (
+    Compare,
+    Export,
+    Import,
+    Predict,
+    Prove,
+    Request,
+    Teach,
+)
 from napari_dante.jobs.run import guarded, run_job
+from napari_dante.jobs.two_models import compare, merged
 from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne
 from napari_dante.model.file import read_model, write_model
 from napari_dante.model.likeness import check_likeness
+from napari_dante.model.merging import prove_files
 from napari_dante.model.precision import precision
 from napari_dante.model.segmenter import Segmenter, choose_device
 
@@ -59,6 +74,10 @@ def answer(request: Request, poll: Poll, tell: Callable[[Event], None]) -> Itera
         return guarded(_export(request))
     if isinstance(request, Import):
         return guarded(_import(request))
+    if isinstance(request, Compare):
+        return guarded(_compare(request, poll, tell))
+    if isinstance(request, Prove):
+        return guarded(_prove(request))
     raise JobError("The worker was asked for something unknown.", detail=repr(request))
 
 
@@ -66,19 +85,54 @@ def _predict(request: Predict, poll: Poll, tell: Callable[[Event], None]) -> Ite
     begin = time.monotonic()
     folder = Path(request.folder)
     image: NDArray[Any] = np.load(folder / "image.npy", allow_pickle=False)
+    if request.model.endswith(".model"):
+        foreign = predict_foreign(Path(request.model), image, request.spacing)
+        write_text(folder / "labels.json", json.dumps(foreign.names))
+        save_array(folder / "mask.npy", foreign.classes)
+        yield Finished("mask.npy", time.monotonic() - begin)
+        return
     segmenter = Segmenter.from_file(Path(request.model), request.device)
+    follow = _follow(poll, tell)
+    found = segmenter.analyse(image, request.spacing, follow, entropy=request.doubt)
+    check_likeness(segmenter.card, found, request.spacing)
+    if found.entropy is not None:
+        save_array(folder / "doubt.npy", np.concatenate(slice_doubt(found.entropy)))
+    save_array(folder / "mask.npy", found.classes)
+    yield Finished("mask.npy", time.monotonic() - begin)
+
+
+def _follow(poll: Poll, tell: Callable[[Event], None]) -> Callable[[int, int], None]:
+    """Return what tells of each window, and ends the prediction when the person says so."""
 
     def on_window(done: int, total: int) -> None:
         if poll(False) == "cancel":
             raise Cancelled("The prediction was cancelled.")
         tell(Progress(done, total))
 
-    found = segmenter.analyse(image, request.spacing, on_window, entropy=request.doubt)
-    check_likeness(segmenter.card, found, request.spacing)
-    if found.entropy is not None:
-        save_array(folder / "doubt.npy", np.concatenate(slice_doubt(found.entropy)))
-    save_array(folder / "mask.npy", found.classes)
-    yield Finished("mask.npy", time.monotonic() - begin)
+    return on_window
+
+
+def _compare(request: Compare, poll: Poll, tell: Callable[[Event], None]) -> Iterator[Event]:
+    begin = time.monotonic()
+    folder = Path(request.folder)
+    before, after = read_model(Path(request.before)), read_model(Path(request.after))
+    if request.merge:
+        after = merged(before, after)
+    split = Split(learn=request.learned, exam=request.exam, gap=())
+    device = choose_device(request.device)
+    report = compare(read_case(folder), split, before, after, device, _follow(poll, tell))
+    if report is None:
+        raise JobError("There is no slice to examine these models on.")
+    write_report(folder / "exam.json", report)
+    yield Finished("exam.json", time.monotonic() - begin)
+
+
+def _prove(request: Prove) -> Iterator[Event]:
+    begin = time.monotonic()
+    out = Path(request.out)
+    files = (Path(path) for path in (request.old, request.update, request.after))
+    write_text(out, json.dumps(prove_files(*files)))
+    yield Finished(out.name, time.monotonic() - begin)
 
 
 def _export(request: Export) -> Iterator[Event]:

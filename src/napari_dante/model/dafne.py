@@ -24,14 +24,17 @@ import torch
 from napari_dante.errors import ModelError, UnsafeFile
 from napari_dante.files import atomic_path
 from napari_dante.model import dafne_pickle
-from napari_dante.model.dafne_source import apply_source, init_source
+from napari_dante.model.dafne_source import apply_source, init_source, learn_source
+from napari_dante.model.dante import dante_layout, dante_spec
 from napari_dante.model.file import KEY, Lineage, Model
+from napari_dante.model.network import check_layout
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = [
     "DafneModel",
     "check_same_weights",
     "from_dafne",
+    "is_recognised",
     "read_dafne",
     "to_dafne",
     "write_dafne",
@@ -111,13 +114,16 @@ def _checked(data: Any) -> DafneModel:  # noqa: ANN401
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise dafne_pickle.damaged("not a dictionary")
     kind = _entry(data, "type", str, "DynamicDLModel")
+    identity = _entry(data, "model_id", str | uuid.UUID)
+    if isinstance(identity, str) and not re.fullmatch(r"[ -~]{1,128}", identity):
+        raise dafne_pickle.damaged("model_id is not a short text")
     if not re.fullmatch(r"\w{1,64}", kind):
         raise dafne_pickle.damaged("type is not a name")
     sources = {key: data[key] for key in data if key.endswith("_function")}
     if not all(source is None or isinstance(source, str) for source in sources.values()):
         raise UnsafeFile("This file holds functions that are not text, so it was not opened.")
     return DafneModel(
-        model_id=_entry(data, "model_id", str | uuid.UUID),
+        model_id=identity,
         kind=kind,
         dimensionality=_entry(data, "data_dimensionality", int, 2),
         timestamp=_entry(data, "timestamp_id", int, 0),
@@ -204,6 +210,8 @@ def to_dafne(model: Model, base: DafneModel | None = None) -> DafneModel:
     if base is not None:
         if str(base.model_id) != model.lineage.model_id:
             raise ModelError("The model on the server is another model, not a version of this one.")
+        layout = None if KEY in base.metadata else dante_layout(base.metadata)
+        weights = weights if layout is None else layout.to_theirs(weights)
         check_same_weights(base.weights, weights)
         ordered = {key: weights[key] for key in base.weights}
         return replace(base, weights=ordered, timestamp=max(now, base.timestamp + 1))
@@ -217,7 +225,7 @@ def to_dafne(model: Model, base: DafneModel | None = None) -> DafneModel:
         sources={
             "init_model_function": init_source(model.spec),
             "apply_model_function": apply_source(model.spec),
-            "incremental_learn_function": None,
+            "incremental_learn_function": learn_source(model.spec),
         },
     )
 
@@ -231,7 +239,7 @@ def _metadata(model: Model, timestamp: int) -> dict[str, Any]:
         "categories": [[label.name for label in model.spec.labels]],
         "variants": [""],
         "dependencies": {"monai": "monai>=1.6"},
-        "can_incremental_learn": False,
+        "can_incremental_learn": True,
         KEY: {
             "spec": model.spec.to_json(),
             "lineage": asdict(model.lineage),
@@ -271,25 +279,44 @@ def from_dafne(dafne: DafneModel, name: str) -> Model:
     Raises
     ------
     ModelError
-        If its architecture is not one that we wrote, or `name` is not allowed.
+        If its architecture is neither one that we wrote nor one of Dante's, its weights do
+        not fit it or are not finite, or `name` is not allowed.
     """
-    ours = dafne.metadata.get(KEY)
-    if not isinstance(ours, dict) or not isinstance(ours.get("spec"), dict):
-        raise ModelError(
-            "The architecture of this Dafne model is not recognised yet, so it cannot be used here."
-        )
-    weights = {
+    spec, weights, history = _described(dafne)
+    numbers = {
         key: (value.float() if value.is_floating_point() else value).numpy()
-        for key, value in dafne.weights.items()
+        for key, value in weights.items()
     }
+    if not all(np.isfinite(value).all() for value in numbers.values()):
+        raise ModelError("This Dafne model holds numbers that are not finite.")
+    check_layout(spec, numbers)
     identity = {"name": name, "model_id": str(dafne.model_id)}
-    history = ours.get("lineage")
-    if ours.get("timestamp") != dafne.timestamp or not isinstance(history, dict):
-        history = {}
     try:
-        lineage = Lineage(**{**history, **identity})
+        return Model(spec, numbers, Lineage(**{**history, **identity}))
     except TypeError as error:
         raise ModelError(
             "The history inside this Dafne model is damaged.", detail=repr(error)
         ) from error
-    return Model(ArchitectureSpec.from_json(ours["spec"]), weights, lineage)
+
+
+def is_recognised(dafne: DafneModel) -> bool:
+    """Tell whether a Dafne model describes its architecture in a way that we know."""
+    return KEY in dafne.metadata or dante_layout(dafne.metadata) is not None
+
+
+def _described(
+    dafne: DafneModel,
+) -> tuple[ArchitectureSpec, Mapping[str, torch.Tensor], Mapping[str, Any]]:
+    """Return the architecture that a file describes, the weights for it, and their history."""
+    ours = dafne.metadata.get(KEY)
+    if isinstance(ours, dict) and isinstance(ours.get("spec"), dict):
+        history = ours.get("lineage")
+        if ours.get("timestamp") != dafne.timestamp or not isinstance(history, dict):
+            history = {}
+        return ArchitectureSpec.from_json(ours["spec"]), dafne.weights, history
+    layout = dante_layout(dafne.metadata)
+    if layout is None:
+        raise ModelError(
+            "The architecture of this Dafne model is not recognised, so it cannot be used here."
+        )
+    return dante_spec(dafne.metadata), layout.to_ours(dafne.weights), {}

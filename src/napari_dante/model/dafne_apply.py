@@ -45,6 +45,8 @@ def segment(
     labels: Sequence[str],
     spacing: Sequence[float],
     patch: Sequence[int],
+    normalisation: str = "head",
+    flipped: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
     """Segment one volume as Dafne hands it over.
 
@@ -57,8 +59,8 @@ def segment(
         ``resolution`` (mm along the array axes).
     labels
         Names of the output channels 1, 2, …
-    spacing, patch
-        The network's voxel size in mm and window in voxels, (z, y, x).
+    spacing, patch, normalisation, flipped
+        What the network expects, see :class:`napari_dante.model.spec.ArchitectureSpec`.
 
     Returns
     -------
@@ -81,6 +83,8 @@ def segment(
         [voxel[axis] for axis in axes],
         target_spacing=spacing,
         patch=patch,
+        normalisation=normalisation,
+        flipped=flipped,
     )
     channels = prediction.classes[flips].transpose(np.argsort(axes))
     return {

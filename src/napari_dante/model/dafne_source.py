@@ -16,10 +16,10 @@ from textwrap import indent
 from types import ModuleType
 
 from napari_dante.errors import ModelError
-from napari_dante.model import dafne_apply, grids, inference, precision, slices
+from napari_dante.model import dafne_apply, dafne_learn, grids, inference, precision, slices
 from napari_dante.model.spec import ArchitectureSpec
 
-__all__ = ["apply_source", "init_source"]
+__all__ = ["apply_source", "init_source", "learn_source"]
 
 PARTS = (precision, grids, inference, dafne_apply)
 """The modules that predict; each uses only what those before it define."""
@@ -70,15 +70,40 @@ def apply_source(spec: ArchitectureSpec) -> str:
     """
     parts = [
         *(_alone(module) for module in PARTS),
-        "return segment(\n"
-        "    model_object.model,\n"
-        "    data,\n"
+        f"return segment(\n    model_object.model,\n    data,\n{_grid(spec)})\n",
+    ]
+    return _safe("def napari_dante_apply(model_object, data):\n" + indent("\n".join(parts), "    "))
+
+
+def learn_source(spec: ArchitectureSpec) -> str:
+    """Return the text of a function that lets the model learn from corrected volumes.
+
+    It takes (model object, data, outputs, batch size, minimum of volumes); see
+    :func:`napari_dante.model.dafne_learn.learn`.
+
+    Raises
+    ------
+    ModelError
+        If dafne-dl would change the text on loading.
+    """
+    parts = [
+        *(_alone(module) for module in (*PARTS, dafne_learn)),
+        "return learn(\n    model_object.model,\n    data,\n    outputs,\n"
+        f"{_grid(spec)}    minimum=minimum,\n)\n",
+    ]
+    head = "def napari_dante_learn(model_object, data, outputs, batch_size=1, minimum=1):\n"
+    return _safe(head + indent("\n".join(parts), "    "))
+
+
+def _grid(spec: ArchitectureSpec) -> str:
+    """Return the arguments that say what the network expects."""
+    return (
         f"    {[label.name for label in spec.labels]!r},\n"
         f"    {list(spec.spacing)!r},\n"
         f"    {list(spec.patch)!r},\n"
-        ")\n",
-    ]
-    return _safe("def napari_dante_apply(model_object, data):\n" + indent("\n".join(parts), "    "))
+        f"    {spec.normalisation!r},\n"
+        f"    {list(spec.flipped)!r},\n"
+    )
 
 
 def _alone(module: ModuleType) -> str:

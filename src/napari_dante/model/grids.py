@@ -82,6 +82,29 @@ def normalise_head(image: np.ndarray) -> np.ndarray:
     return values
 
 
+def normalise_nonzero(image: np.ndarray) -> np.ndarray:
+    """Bring the voxels that are not zero to zero mean and unit deviation; zero stays zero.
+
+    That is how Dante prepares its images (MONAI's ``NormalizeIntensity(nonzero=True)``).
+
+    Parameters
+    ----------
+    image
+        (z, y, x); non-finite voxels count as zero.
+    """
+    values = np.nan_to_num(np.array(image, dtype=np.float32, order="C"), posinf=0, neginf=0)
+    body = values != 0
+    if body.any():
+        inside = values[body].astype(np.float64)
+        values[body] = (inside - inside.mean()) / (inside.std() or 1.0)
+    return values
+
+
+def normalise(image: np.ndarray, how: str) -> np.ndarray:
+    """Scale intensities as a model expects it: ``"head"`` or ``"nonzero"``."""
+    return normalise_nonzero(image) if how == "nonzero" else normalise_head(image)
+
+
 def resampled_shape(
     shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
 ) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from monai.inferers import sliding_window_inference
 
 from napari_dante.model.grids import (
     body_box,
-    normalise_head,
+    normalise,
     resample_image,
     resampled_slabs,
     working_shape,
@@ -162,6 +162,8 @@ def predict_volume(
     *,
     target_spacing: Sequence[float],
     patch: Sequence[int],
+    normalisation: str = "head",
+    flipped: Sequence[int] = (),
     entropy: bool = False,
     probabilities: bool = False,
     on_window: Callable[[int, int], None] = lambda done, total: None,
@@ -178,13 +180,19 @@ def predict_volume(
         Voxel size of `image` in mm, (z, y, x).
     target_spacing
         The network's voxel size in mm, (z, y, x).
+    normalisation
+        How intensities are scaled, see :func:`normalise`.
+    flipped
+        Axes of (z, y, x) that the network sees the other way round.
     entropy, probabilities
         What to return besides the classes.
     """
     scaled = resample_image(
-        normalise_head(image), working_shape(image.shape, spacing, target_spacing, patch)
+        normalise(image, normalisation), working_shape(image.shape, spacing, target_spacing, patch)
     )
+    scaled = np.ascontiguousarray(np.flip(scaled, tuple(flipped)))
     coarse = slide(network, scaled, patch, on_window=on_window)[0]
+    coarse = coarse.flip([axis + 1 for axis in flipped])
     classes = np.zeros(image.shape, np.uint8)
     unsure = np.zeros(image.shape, np.float32) if entropy else None
     whole = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from monai.networks import nets
 from torch import nn
@@ -11,7 +14,7 @@ from napari_dante.model.head import AdaptedNetwork
 from napari_dante.model.slices import SliceNetwork
 from napari_dante.model.spec import ArchitectureSpec
 
-__all__ = ["build_network", "load_weights"]
+__all__ = ["build_network", "check_layout", "load_weights"]
 
 
 def build_network(spec: ArchitectureSpec) -> nn.Module:
@@ -29,13 +32,44 @@ def build_network(spec: ArchitectureSpec) -> nn.Module:
             out_channels=spec.out_channels,
             **spec.arguments,
         )
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, LookupError, AssertionError, RuntimeError) as error:
         raise ModelError(
             "The network described in this model file cannot be built.", detail=repr(error)
         ) from error
     if spec.slice_axis is not None:
         network = SliceNetwork(network, spec.slice_axis)
     return network if spec.adapter is None else AdaptedNetwork(network, spec.adapter)
+
+
+def check_layout(spec: ArchitectureSpec, weights: Mapping[str, Any]) -> None:
+    """Refuse weights that are not those of the network of `spec`; takes no memory for it.
+
+    Parameters
+    ----------
+    spec
+        Of the network.
+    weights
+        Arrays or tensors by state-dict key.
+
+    Raises
+    ------
+    ModelError
+        If a key is missing, unknown or has another shape, or the network cannot be built.
+    """
+    with torch.device("meta"):
+        expected = build_network(spec).state_dict()
+    differing = sorted(
+        key
+        for key in expected.keys() | weights.keys()
+        if key not in expected
+        or key not in weights
+        or tuple(expected[key].shape) != tuple(weights[key].shape)
+    )
+    if differing:
+        raise ModelError(
+            "The weights do not belong to the network that this model file describes.",
+            detail=f"{len(differing)} keys, first {differing[:5]}",
+        )
 
 
 def load_weights(network: nn.Module, weights: dict[str, torch.Tensor]) -> None:

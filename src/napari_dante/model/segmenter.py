@@ -107,6 +107,8 @@ class Segmenter:
                 spacing,
                 target_spacing=self.spec.spacing,
                 patch=self.spec.patch,
+                normalisation=self.spec.normalisation,
+                flipped=self.spec.flipped,
                 entropy=entropy,
                 probabilities=probabilities,
                 on_window=on_window,

@@ -45,6 +45,8 @@ class ArchitectureSpec:
     adapter
         Width of the spatial adapter before the head, or None for the plain network; see
         :class:`napari_dante.model.head.AdaptedNetwork`.
+    flipped
+        Axes of (z, y, x) along which the network was trained the other way round.
     """
 
     network: NetworkName
@@ -52,8 +54,9 @@ class ArchitectureSpec:
     labels: tuple[Label, ...]
     spacing: tuple[float, float, float]
     patch: tuple[int, int, int]
-    normalisation: Literal["head"] = "head"
+    normalisation: Literal["head", "nonzero"] = "head"
     adapter: int | None = None
+    flipped: tuple[int, ...] = ()
     in_channels: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +64,7 @@ class ArchitectureSpec:
             raise ModelError(
                 f"This model uses the network '{self.network}', which is not supported.",
             )
-        if self.normalisation != "head":
+        if self.normalisation not in ("head", "nonzero"):
             raise ModelError("This model scales intensities in a way that is not known here.")
         if not self.labels:
             raise ModelError("This model names no structures, so it cannot be used.")
@@ -74,6 +77,8 @@ class ArchitectureSpec:
             raise ModelError("This model has an impossible voxel or patch size.")
         if self.patch.count(1) > 1:
             raise ModelError("This model has an impossible voxel or patch size.")
+        if not set(self.flipped) <= {0, 1, 2} or len(set(self.flipped)) < len(self.flipped):
+            raise ModelError("This model turns axes that there are not.")
         if self.adapter is not None and self.adapter < 1:
             raise ModelError("This model has an adapter of an impossible width.")
 
@@ -104,6 +109,8 @@ class ArchitectureSpec:
         del data["in_channels"]
         if self.adapter is None:
             del data["adapter"]
+        if not self.flipped:
+            del data["flipped"]
         data["arguments"] = json.loads(json.dumps(dict(self.arguments)))
         return data
 
@@ -128,6 +135,7 @@ class ArchitectureSpec:
                 patch=_triple(data["patch"], int),
                 normalisation=data["normalisation"],
                 adapter=None if data.get("adapter") is None else int(data["adapter"]),
+                flipped=tuple(int(axis) for axis in data.get("flipped", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(

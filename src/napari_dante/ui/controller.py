@@ -11,11 +11,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_dante.adapt.events import Word
 from napari_dante.adapt.recipe import RECIPES, Recipe
-from napari_dante.errors import DanteError, ShareError, TeachError
+from napari_dante.errors import DanteError, TeachError
 from napari_dante.evaluate.run_report import RunReport
 from napari_dante.evaluate.split import Split, split_slices
-from napari_dante.federated.gate import fit_to_share
-from napari_dante.federated.sharing import Receipt
 from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.cases import CaseBook
 from napari_dante.jobs.cluster import tell_cluster
@@ -24,11 +22,10 @@ from napari_dante.model.file import read_header
 from napari_dante.model.library import Library
 from napari_dante.ui import casebook, work
 from napari_dante.ui.compare import Overlays
-from napari_dante.ui.desk import Desk
 from napari_dante.ui.lesson import Lesson
 from napari_dante.ui.plan import Plan
 from napari_dante.ui.session import Session
-from napari_dante.ui.settings import remember_server
+from napari_dante.ui.sharer import Sharer
 from napari_dante.ui.states import Step, Task
 
 if TYPE_CHECKING:
@@ -37,21 +34,17 @@ if TYPE_CHECKING:
 __all__ = ["Controller"]
 
 
-class Controller(Desk):
+class Controller(Sharer):
     """What a person works on and what they can do next: the desk, lessons and sharing."""
 
     taught = Signal(object)
     kept = Signal(object)
     discarded = Signal()
-    checked = Signal(object)
-    pushed = Signal(object)
 
     def __init__(
         self, viewer: Viewer, library: Library | None = None, parent: QObject | None = None
     ) -> None:
         self.lesson: Lesson | None = None
-        self.offer: work.Offer | None = None
-        self.receipt: Receipt | None = None
         self.report: RunReport | None = None
         self.method = next(iter(RECIPES))
         self.plan = Plan()
@@ -278,42 +271,6 @@ class Controller(Desk):
             self._refuse(error)
             return
         self.choose_model(self.model)
-
-    def check(self, url: str, key: str | None = None) -> None:
-        """Ask the server for its version and whether the chosen model is fit to be shared."""
-        model = self._model_file()
-        if model is None or not url:
-            self._refuse(ShareError("Enter the address of the Dafne server first."))
-            return
-        self.offer, self.receipt = None, None
-
-        def done(offer: work.Offer) -> None:
-            self.offer = offer
-            self._remember(url)
-            self.checked.emit(offer)
-
-        self._run(Task.CHECK, work.check(self.engine.worker, url, key, model), done)
-
-    def push(self) -> None:
-        """Send the weights of the offer, where every light is green."""
-        if self.offer is None or not fit_to_share(self.offer.lights):
-            self._refuse(ShareError("This model is not fit to be shared; see the lights."))
-            return
-
-        def done(receipt: Receipt) -> None:
-            self.receipt = receipt
-            self.pushed.emit(receipt)
-
-        self._run(Task.PUSH, work.push(self.engine.worker, self.offer), done)
-
-    def _remember(self, url: str) -> None:
-        self.settings = replace(self.settings, server=url)
-        remember_server(url)
-
-    def choose_model(self, name: str) -> None:
-        """Predict, teach and share with the current version of model `name`."""
-        self.offer, self.receipt = None, None
-        super().choose_model(name)
 
     def _ended(self, task: Task | None, error: DanteError) -> None:
         """Forget a lesson that ended without a result, unless it can be resumed."""

@@ -18,8 +18,8 @@ from napari_dante.ui.mouse import Mouse
 from napari_dante.ui.orientation import Orientation
 from napari_dante.ui.states import Step, Task
 from napari_dante.ui.steps_mask import CorrectStep, OpenStep, PredictStep
-from napari_dante.ui.steps_model import ShareStep
 from napari_dante.ui.steps_result import ResultStep
+from napari_dante.ui.steps_share import ShareStep
 from napari_dante.ui.steps_teach import TeachStep
 
 if TYPE_CHECKING:

@@ -35,3 +35,5 @@ class Task(Enum):
     TEACH = "Teaching"
     CHECK = "Asking the server"
     PUSH = "Sharing"
+    RETRY = "Retrying what waits"
+    LOOK = "Looking for a newer version"

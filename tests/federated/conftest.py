@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -16,6 +16,7 @@ import uvicorn
 
 from napari_dante.federated import DafneClient
 from napari_dante.federated.server import add_user, create_app, publish
+from napari_dante.federated.server.database import Database
 from napari_dante.model.dafne import to_dafne
 from tests.federated.tiny import tiny_model
 
@@ -56,7 +57,8 @@ class Site:
         return DafneClient(self.url, self.key, timeout=10)
 
     def audit(self) -> str:
-        return (self.data / "audit.jsonl").read_text()
+        with closing(Database(self.data)) as database:
+            return "\n".join(database.audit_lines())
 
 
 @pytest.fixture

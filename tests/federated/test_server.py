@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import httpx
 import pytest
 
 from napari_dante.errors import ShareError
-from napari_dante.federated.server import add_user, chunks, first_key
-from napari_dante.federated.server.keys import user_of
+from napari_dante.federated.server import add_user, chunks, first_key, limits, receiving
+from napari_dante.federated.server.database import Database
+from napari_dante.federated.server.users import Users
 from tests.federated.conftest import Site, until
 
 BLOB = b"no model" * 500
@@ -28,6 +30,12 @@ def send(site: Site, blob: bytes | None = BLOB, **fields: str) -> httpx.Response
     data = {"api_key": site.key, "model_type": "Tiny head"} | fields
     files = None if blob is None else {"model_binary": ("x", blob)}
     return httpx.post(f"{site.url}/upload_model", data=data, files=files)
+
+
+def user_of(data: Path, key: str) -> str | None:
+    with closing(Database(data)) as database:
+        users = Users(database)
+        return users.owner(users.hash(key))
 
 
 def answer(response: httpx.Response) -> tuple[int, Any]:
@@ -136,13 +144,15 @@ def test_pieces_are_put_together(site: Site) -> None:
 def test_too_large_is_refused_before_it_is_read(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_dante.federated.server import app
-
-    monkeypatch.setattr(app, "MAX_UPLOAD", 100)
+    monkeypatch.setattr(limits, "_FORM", 0)
+    monkeypatch.setattr(chunks, "MAX_UPLOAD", 100)
     assert answer(send(site))[0] == 413
     monkeypatch.undo()
     monkeypatch.setattr(chunks, "MAX_UPLOAD", 100)
     assert piece(site, 0, 2, BLOB)[0] == 413
+    monkeypatch.undo()
+    monkeypatch.setattr(receiving, "_MORE", 0)
+    assert answer(send(site, b"x" * 10**6))[0] == 413, "many times the model"
 
 
 def test_images_are_refused_unseen(site: Site) -> None:
@@ -164,10 +174,11 @@ def test_keys_are_kept_as_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     other = add_user(tmp_path, "ben")
     assert user_of(tmp_path, other) == "ben"
     assert user_of(tmp_path, "") is None
-    text = (tmp_path / "keys.json").read_text()
-    assert key not in text
-    assert other not in text
-    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
+    for path in tmp_path.iterdir():
+        kept = path.read_bytes() if path.is_file() else b""
+        assert key.encode() not in kept
+        assert other.encode() not in kept
+    assert stat.S_IMODE((tmp_path / "server.sqlite").stat().st_mode) == 0o600
     again = add_user(tmp_path, "ben")
     assert user_of(tmp_path, other) is None
     assert user_of(tmp_path, again) == "ben"
@@ -193,8 +204,9 @@ def test_the_audit_trail_is_one_object_a_line(site: Site) -> None:
     post(site, "get_model", model_type="Tiny head", timestamp=site.first)
     until(lambda: "quarantined" in site.audit())
     entries = [json.loads(line) for line in site.audit().splitlines()]
-    assert {"published", "upload", "quarantined", "wrong key", "download"} == {
-        entry["event"] for entry in entries
+    assert {entry["event"] for entry in entries} == {
+        *("user added", "rights", "published", "upload", "merge begun", "quarantined"),
+        *("wrong key", "download"),
     }
     assert site.key not in site.audit()
     upload = next(entry for entry in entries if entry["event"] == "upload")

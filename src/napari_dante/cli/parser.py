@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from napari_dante.adapt.recipe import RECIPES, Device
+from napari_dante.cli.serve_parser import add_serving
 
 __all__ = ["CaseOption", "build_parser", "parse_new_label", "parse_slices"]
 
@@ -120,6 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_teaching(commands)
     _add_models(commands)
     _add_sharing(commands)
+    add_serving(commands, _lazily)
     demo = _add(commands, "demo", "viewer", "the whole loop on a real sample, without a network")
     demo.add_argument("--headless", action="store_true", help="drive the window, then exit")
     demo.add_argument("--out", type=Path, help="folder for pictures and demo.json")
@@ -323,7 +325,3 @@ def _add_sharing(commands: Any) -> None:  # noqa: ANN401
     push.add_argument("--name", required=True, help="name of the model on the server")
     push.add_argument("--exam", type=Path, help="exam.json of the job that made it")
     _add_json(push)
-    serve = _add(commands, "serve", "sharing", "a Dafne-compatible server")
-    serve.add_argument("--data", type=Path, required=True, help="folder for models and uploads")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8000)

@@ -1,4 +1,4 @@
-"""``pull``, ``push`` and ``serve``."""
+"""``pull`` and ``push``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_daf
 from napari_dante.model.file import read_model, write_model
 from napari_dante.model.library import Library
 
-__all__ = ["pull", "push", "serve"]
+__all__ = ["pull", "push"]
 
 
 def pull(options: Namespace) -> None:
@@ -53,23 +53,6 @@ def push(options: Namespace) -> None:
         say("The server has the weights; it has not merged them yet.")
     else:
         say(f"Merged: version {receipt.before_timestamp} → {receipt.after_timestamp}.")
-
-
-def serve(options: Namespace) -> None:
-    """Run a Dafne-compatible server; an empty folder gets a key and the starter models."""
-    from napari_dante.federated.server import first_key, publish, serve
-    from napari_dante.federated.server.store import Store
-
-    key = first_key(options.data)
-    store = Store(options.data)
-    if not store.names():
-        library = Library()
-        for name in library.shipped():
-            publish(options.data, name, to_dafne(read_model(library.versions(name)[0])))
-    if key is not None:
-        say(f"API key of the user 'admin', shown this once: {key}")
-    say(f"Serving on http://{options.host}:{options.port}/ (Ctrl+C ends it).")
-    serve(options.data, options.host, options.port)
 
 
 def _client(url: str) -> DafneClient:

@@ -176,8 +176,8 @@ class Uploads:
         return sum(upload.user == user for upload in self.waiting())
 
     def waiting(self) -> list[Upload]:
-        """Return what waits: what was never begun first, and in the order of arrival."""
-        return self._found("WHERE state = 'waiting' ORDER BY attempts, id")
+        """Return what waits, in the order of arrival."""
+        return self._found("WHERE state = 'waiting' ORDER BY id")
 
     def usual_cases(self, name: str, last: int = 9) -> float | None:
         """Return the median number of cases of the `last` merged uploads that tell it."""

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-__all__ = ["RULES", "Rule", "Share", "average", "best_share", "federated_average", "median"]
+__all__ = ["Share", "average", "best_share", "federated_average", "median"]
 
 Weights = Mapping[str, torch.Tensor]
-Rule = Literal["half", "cases", "examined"]
-RULES: tuple[Rule, ...] = ("half", "cases", "examined")
-"""What a model on a server can be set to; ``half`` is Dafne's own."""
-
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of an update that ``examined`` tries."""
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from pydantic import BaseModel, StringConstraints
 
@@ -97,6 +98,12 @@ def create_app(data: Path) -> FastAPI:
     @app.exception_handler(Refused)
     async def refuse(_: Request, refused: Refused) -> JSONResponse:
         return JSONResponse({"message": refused.message}, refused.status, refused.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def misread(_: Request, error: RequestValidationError) -> JSONResponse:
+        # FastAPI's own answer would repeat the request, and with it the key.
+        found = [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]
+        return JSONResponse({"detail": found}, 422)
 
     @app.exception_handler(OSError)
     @app.exception_handler(sqlite3.OperationalError)

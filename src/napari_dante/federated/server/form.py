@@ -23,8 +23,10 @@ class Form:
     ----------
     fields
         Text fields that have arrived.
-    file_begun, ended
-        Whether the file has begun, and whether the form is complete.
+    before
+        Those that came before the file; only they say whose it is. None before it begins.
+    ended
+        Whether the form is complete.
 
     Raises
     ------
@@ -38,7 +40,7 @@ class Form:
         if kind != b"multipart/form-data" or not 0 < len(boundary) <= 200:
             raise _broken()
         self.fields: dict[str, str] = {}
-        self.file_begun = False
+        self.before: dict[str, str] | None = None
         self.ended = False
         self._file = bytearray()
         self._header = (bytearray(), bytearray())
@@ -96,9 +98,9 @@ class Form:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
-            if name != FILE or self.file_begun:
+            if name != FILE or self.before is not None:
                 raise _broken()
-            self.file_begun = True
+            self.before = dict(self.fields)
             self._name, self._value = None, None
             return
         if not name or name in self.fields or len(self.fields) >= _MAX_FIELDS:

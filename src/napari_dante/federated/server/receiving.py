@@ -92,8 +92,9 @@ class Receiving:
                     continue
                 try:
                     form.feed(data)
-                    if form.file_begun and received is None:
-                        sender = await run_in_threadpool(self._sender, form, address(request))
+                    if form.before is not None and received is None:
+                        origin = address(request)
+                        sender = await run_in_threadpool(self._sender, form.before, origin)
                         received = await run_in_threadpool(self._uploads.receive, sender.model)
                     if received is not None and sender is not None and form.waiting >= _BLOCK:
                         await run_in_threadpool(_write, received, form.take(), sender.most)
@@ -102,7 +103,7 @@ class Receiving:
             if refused is not None:
                 raise refused
             if sender is None or received is None or not form.ended:
-                await run_in_threadpool(self._sender, form, address(request))
+                await run_in_threadpool(self._sender, form.fields, address(request))
                 raise Refused(400, "file upload error")
             _write(received, form.take(), sender.most)
             return await run_in_threadpool(self._keep, sender, received, form.fields)
@@ -112,9 +113,9 @@ class Receiving:
             if received is not None:
                 received.discard()
 
-    def _sender(self, form: Form, origin: str) -> _Sender:
-        user = self._door.user(form.fields.get("api_key"), origin)
-        name = form.fields.get("model_type", "")
+    def _sender(self, fields: Mapping[str, str], origin: str) -> _Sender:
+        user = self._door.user(fields.get("api_key"), origin)
+        name = fields.get("model_type", "")
         self._door.check(user, name, "upload")
         latest = self._store.latest(name)
         if latest is None:

@@ -22,8 +22,8 @@ from typing import Any
 from uuid import uuid4
 
 from napari_dante.errors import ModelError
-from napari_dante.federated.aggregate import RULES, Rule
 from napari_dante.federated.server.database import Database, now
+from napari_dante.federated.server.rules import RULES, Rule
 from napari_dante.files import atomic_path, sha256
 from napari_dante.model.file import check_name
 

@@ -16,7 +16,17 @@ from typing import Any
 
 from benchmarks.pairs import Row, benchmark, fresh
 
-BENCHMARKS = ("window", "steps", "prediction", "adapter", "teaching", "forgetting", "volumes")
+BENCHMARKS = (
+    "window",
+    "steps",
+    "prediction",
+    "adapter",
+    "teaching",
+    "forgetting",
+    "volumes",
+    "server",
+    "federation",
+)
 
 
 def main() -> None:

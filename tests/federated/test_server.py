@@ -202,7 +202,7 @@ def test_the_audit_trail_is_one_object_a_line(site: Site) -> None:
     send(site)
     send(site, api_key="wrong key")
     post(site, "get_model", model_type="Tiny head", timestamp=site.first)
-    until(lambda: "quarantined" in site.audit())
+    until(lambda: "quarantined" in site.audit() and "download" in site.audit())
     entries = [json.loads(line) for line in site.audit().splitlines()]
     assert {entry["event"] for entry in entries} == {
         *("user added", "rights", "published", "upload", "merge begun", "quarantined"),

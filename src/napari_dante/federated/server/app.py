@@ -135,7 +135,7 @@ def _add_queries(app: FastAPI, server: _Server) -> None:
         version = server.store.version(query.model_type, query.timestamp)
         if version is None:
             raise Refused(500, "invalid model - not found")
-        server.store.database.note(
+        server.store.database.note_soon(
             "download", user=user, model=query.model_type, timestamp=version.timestamp
         )
         return FileResponse(
@@ -154,7 +154,7 @@ def _add_queries(app: FastAPI, server: _Server) -> None:
     def log(query: _Log, request: Request) -> dict[str, str]:
         # The text is not kept: clients write what they like into it.
         user = server.door.user(query.api_key, address(request))
-        server.store.database.note("log", user=user, length=len(query.message))
+        server.store.database.note_soon("log", user=user, length=len(query.message))
         return {"message": "ok"}
 
     @app.post("/my_uploads")

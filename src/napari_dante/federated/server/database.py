@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import RLock
+from threading import Event, RLock, Thread, local
 from typing import Any
 
 from napari_dante.errors import ShareError
@@ -58,6 +59,7 @@ CREATE TRIGGER IF NOT EXISTS audit_stays BEFORE UPDATE ON audit
 CREATE TRIGGER IF NOT EXISTS audit_is_kept BEFORE DELETE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit trail is only appended to'); END;
 """
+_NOTE = "INSERT INTO audit (time, event, facts) VALUES (?, ?, ?)"
 
 
 class Database:
@@ -74,11 +76,14 @@ class Database:
         path = data / "server.sqlite"
         # The hashes of the keys are nobody's business, from the first byte on.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._path = path
         self._lock = RLock()
-        self._connection = sqlite3.connect(
-            path, timeout=30, isolation_level=None, check_same_thread=False
-        )
-        self._connection.row_factory = sqlite3.Row
+        self._inside = local()
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._later: deque[tuple[str, str, str]] = deque(maxlen=100_000)
+        self._closing = Event()
+        self._writer: Thread | None = None
+        self._connection = self._connect()
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -88,21 +93,40 @@ class Database:
             self._connection.close()
             raise ShareError("The database of this server is damaged.", repr(error)) from error
 
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=30, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        return connection
+
     def close(self) -> None:
         """Close the file."""
+        self._closing.set()
+        if self._writer is not None:
+            self._writer.join()
         with self._lock:
-            self._connection.close()
+            for connection in (*self._idle, self._connection):
+                connection.close()
 
     def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        """Return what a query finds."""
-        with self._lock:
+        """Return what a query finds; inside :meth:`change` with what has changed so far."""
+        if getattr(self._inside, "change", False):
             return self._connection.execute(query, values).fetchall()
+        # Readers have connections of their own: a full disk queue delays writers only.
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            reader = self._connect()
+        try:
+            return reader.execute(query, values).fetchall()
+        finally:
+            self._idle.append(reader)
 
     def row(self, query: str, *values: object) -> sqlite3.Row | None:
         """Return the first row that a query finds, or None."""
-        with self._lock:
-            found: sqlite3.Row | None = self._connection.execute(query, values).fetchone()
-        return found
+        found = self.rows(query, *values)
+        return found[0] if found else None
 
     def run(self, query: str, *values: object) -> None:
         """Change something; belongs inside :meth:`change`."""
@@ -114,24 +138,54 @@ class Database:
         """Give a transaction that no other process writes beside; an error undoes it all."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
+            self._inside.change = True
             try:
                 yield self._connection
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
+            else:
+                self._connection.execute("COMMIT")
+            finally:
+                self._inside.change = False
 
     def note(self, event: str, **facts: str | float | None) -> None:
         """Append one line to the audit trail; facts hold neither keys nor patient data.
 
         Inside :meth:`change` it is part of the transaction.
         """
-        known = {key: value for key, value in facts.items() if value is not None}
         with self._lock:
-            self._connection.execute(
-                "INSERT INTO audit (time, event, facts) VALUES (?, ?, ?)",
-                (now(), event, json.dumps(known)),
-            )
+            self._connection.execute(_NOTE, _line(event, facts))
+
+    def note_soon(self, event: str, **facts: str | float | None) -> None:
+        """Append one line to the audit trail within a second, about what changes no state.
+
+        Nobody waits for the disk because somebody downloads a model.
+        """
+        self._later.append(_line(event, facts))
+        with self._lock:
+            if self._writer is None:
+                self._writer = Thread(target=self._write_later, name="audit", daemon=True)
+                self._writer.start()
+
+    def _write_later(self) -> None:
+        with closing(self._connect()) as connection:
+            while not self._closing.wait(0.5):
+                self._flush(connection)
+            self._flush(connection)
+
+    def _flush(self, connection: sqlite3.Connection) -> None:
+        lines = [self._later.popleft() for _ in range(len(self._later))]
+        if not lines:
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_NOTE, lines)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError:  # a full disk: later, then
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._later.extendleft(reversed(lines))
 
     def audit(self) -> list[dict[str, Any]]:
         """Return the audit trail, oldest first."""
@@ -141,6 +195,11 @@ class Database:
     def audit_lines(self) -> list[str]:
         """Return the audit trail as lines of JSON."""
         return [json.dumps(entry) for entry in self.audit()]
+
+
+def _line(event: str, facts: Mapping[str, str | float | None]) -> tuple[str, str, str]:
+    known = {key: value for key, value in facts.items() if value is not None}
+    return now(), event, json.dumps(known)
 
 
 def now() -> str:

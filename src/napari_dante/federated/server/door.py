@@ -60,7 +60,7 @@ class Door:
                 self._hashes[digest] = hashed
                 _keep(self._hashes)
         if user is None:
-            self._database.note("wrong key")
+            self._database.note_soon("wrong key")
             raise Refused(401, "invalid access code")
         return user
 

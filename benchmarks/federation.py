@@ -160,10 +160,11 @@ class Net:
         everywhere = torch.ones_like(site.sample.labels, dtype=torch.bool)
         for _ in range(STEPS):
             flip = bool(torch.rand(()) < 0.5)
-            turn = (lambda part: part.flip(-1)) if flip else (lambda part: part)
+            axes = [-1] if flip else []
             optimiser.zero_grad()
-            logits = self._network(turn(site.sample.image))
-            trusted_dice_ce(logits, turn(site.sample.labels), everywhere).backward()
+            logits = self._network(site.sample.image.flip(axes))
+            loss = trusted_dice_ce(logits, site.sample.labels.flip(axes), everywhere)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         return copy.deepcopy(self._network.state_dict())
 

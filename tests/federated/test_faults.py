@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 from contextlib import closing
@@ -19,7 +20,7 @@ from napari_dante.federated.aggregate import average
 from napari_dante.federated.server import add_user, merge, publish
 from napari_dante.federated.server.merge import Merger
 from napari_dante.federated.server.store import Store
-from napari_dante.federated.server.uploads import ATTEMPTS, Uploads
+from napari_dante.federated.server.uploads import ATTEMPTS, Upload, Uploads
 from napari_dante.files import sha256
 from napari_dante.model.dafne import DafneModel, read_dafne, to_dafne, write_dafne
 from tests.federated.conftest import Site, until
@@ -202,15 +203,52 @@ def test_uploads_that_are_cut_off_at_every_tenth(site: Site, tmp_path: Path) -> 
     assert site.audit().count('"event": "upload repeated"') == 2
 
 
+def test_files_that_nobody_was_told_of_are_set_aside_at_the_start(tmp_path: Path) -> None:
+    """What a server that was killed between a file and its row leaves."""
+    data = tmp_path / "server"
+    first = publish(data, NAME, to_dafne(tiny_model(0)))
+    folder = data / "models" / NAME
+    with closing(Store(data)) as store:
+        uploads = Uploads(store)
+        kept = [queued(uploads, content) for content in (b"merged", b"lost", b"waits")]
+        with store.database.change() as change:
+            change.execute("UPDATE upload SET state = 'merged' WHERE id = ?", (kept[0].id,))
+        uploads.path(kept[1]).unlink()
+        later = folder / f"{int(first) + 9}.model"
+        later.write_bytes(b"never shown")
+        (folder / "uploads" / "stranger.model").write_bytes(b"never answered")
+        fresh, old = folder / ".version-1", folder / "uploads" / ".received-1"
+        for path in (fresh, old):
+            path.write_bytes(b"half")
+        os.utime(old, (0, 0))
+        uploads.settle()
+        assert {path.name for path in folder.glob("*.model")} == {f"{first}.model"}
+        assert later.with_suffix(".unfinished").read_bytes() == b"never shown"
+        assert [path.name for path in (folder / "uploads").glob("*.model")] == [kept[2].file]
+        assert fresh.exists(), "somebody may still be writing it"
+        assert not old.exists()
+        lost = uploads.get(kept[1].id)
+        assert lost is not None
+        assert lost.state == "quarantined"
+        assert "send it again" in lost.reason
+        events = [entry["event"] for entry in store.database.audit()]
+        assert events.count("unfinished file set aside") == 2
+
+
+def queued(uploads: Uploads, content: bytes) -> Upload:
+    received = uploads.receive(NAME)
+    received.write(content)
+    received.finish()
+    upload = uploads.add(NAME, "anna", received, None, None)
+    assert upload is not None
+    return upload
+
+
 def test_an_update_that_breaks_the_server_each_time_is_given_up(site: Site) -> None:
     """Its attempts are counted before they are made, so it cannot do it for ever."""
     with closing(Store(site.data)) as store:
         uploads = Uploads(store)
-        received = uploads.receive(NAME)
-        received.write(b"terrible")
-        received.finish()
-        upload = uploads.add(NAME, "anna", received, None, None)
-        assert upload is not None
+        upload = queued(uploads, b"terrible")
         for _ in range(ATTEMPTS):
             assert uploads.begin(upload) is not None
         assert Merger(store).step()

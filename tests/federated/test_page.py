@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import httpx
 
@@ -43,14 +44,11 @@ def page(site: Site, key: str) -> httpx.Response:
     return httpx.get(f"{site.url}/", headers={"authorization": f"Basic {code}"})
 
 
-def test_the_page_tells_versions_and_the_fate_of_updates(site: Site, tmp_path: object) -> None:
+def test_the_page_tells_versions_and_the_fate_of_updates(site: Site, tmp_path: Path) -> None:
     with site.client() as client:
-        from pathlib import Path
-
-        folder = Path(str(tmp_path))
-        client.upload("Tiny head", update_file(site, folder / "up.model", tiny_model(1)))
-        (folder / "bad.model").write_bytes(b"<script>alert(1)</script>")
-        client.upload("Tiny head", folder / "bad.model")
+        client.upload("Tiny head", update_file(site, tmp_path / "up.model", tiny_model(1)))
+        (tmp_path / "bad.model").write_bytes(b"<script>alert(1)</script>")
+        client.upload("Tiny head", tmp_path / "bad.model")
     until(lambda: {one["state"] for one in my_uploads(site)} == {"merged", "quarantined"})
     answer = page(site, site.key)
     assert answer.status_code == 200

@@ -15,7 +15,7 @@ from napari_dante.federated.server import first_key, publish
 from napari_dante.federated.server import rollback as roll_back
 from napari_dante.federated.server import serve as run_server
 from napari_dante.federated.server.store import Store
-from napari_dante.federated.server.users import EVERY_MODEL, Users
+from napari_dante.federated.server.users import EVERY_MODEL, Right, Users
 from napari_dante.model.library import Library
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def serve(options: Namespace) -> None:
 def add_user(options: Namespace) -> None:
     """Give a user a key."""
     with _users(options, new=True) as users:
-        right = "read" if options.read_only else "upload"
+        right: Right = "read" if options.read_only else "upload"
         key = users.add(options.name, models=options.model, right=right)
     say(f"API key of the user '{options.name}', shown this once: {key}")
 

@@ -21,10 +21,11 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1d2733; background: #f6f7f9
 main { max-width: 60rem; margin: 0 auto; padding: 1.5rem }
 h1 { font-size: 1.3rem; margin: 0 0 1rem } h2 { font-size: 1.1rem; margin: 0 }
 section { background: #fff; border: 1px solid #dde2e8; border-radius: 8px; padding: 1.2rem;
-  margin-bottom: 1.2rem }
+  margin-bottom: 1.2rem; overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-size: .9rem }
 th { text-align: left; font-weight: 600; color: #5a6775; border-bottom: 1px solid #dde2e8 }
-th, td { padding: .3rem .6rem .3rem 0; vertical-align: top }
+th, td { padding: .3rem .6rem .3rem 0; vertical-align: top; white-space: nowrap }
+td:last-child { white-space: normal }
 h3 { font-size: .95rem; margin: 1.2rem 0 .3rem } p { margin: .3rem 0 .8rem; color: #5a6775 }
 svg { display: block; max-width: 100%; height: auto }
 .merged { color: #1a7f4b } .waiting { color: #8a6100 }
@@ -78,11 +79,11 @@ def _versions(versions: Sequence[Version]) -> str:
             "" if one.base is None else str(one.base),
             "" if one.share is None else f"{one.share:.2f}",
             _dice(one.dice),
-            one.sha256[:12],
+            one.sha256[:8],
         )
         for one in reversed(versions[-_LAST:])
     )
-    return _table(("version", "since", "by", "from", "share", "Dice", "SHA-256"), rows)
+    return _table(("version", "since (UTC)", "by", "from", "share", "Dice", "SHA-256"), rows)
 
 
 def _updates(uploads: Sequence[Upload], user: str) -> str:
@@ -90,7 +91,7 @@ def _updates(uploads: Sequence[Upload], user: str) -> str:
         return "<p>None yet.</p>"
     rows = (
         (
-            one.received,
+            _short(one.received),
             "you" if one.user == user else "",
             f"{one.size / 1e6:.1f} MB",
             one.state,
@@ -100,7 +101,7 @@ def _updates(uploads: Sequence[Upload], user: str) -> str:
         )
         for one in uploads[:_LAST]
     )
-    return _table(("received", "from", "size", "fate", "version", "Dice", "reason"), rows)
+    return _table(("received (UTC)", "from", "size", "fate", "version", "Dice", "reason"), rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -138,8 +139,9 @@ def curve(versions: Sequence[Version]) -> str:
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
         f'aria-label="Mean Dice from {found[0][1]:.3f} to {found[-1][1]:.3f}" '
         f'font-family="sans-serif" font-size="11" fill="#5a6775">{_grid(low, high)}'
-        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">generation 0</text>'
-        f'<text x="{_WIDTH - 12}" y="{_HEIGHT - 6}" text-anchor="end">{len(versions) - 1}</text>'
+        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">mean Dice in the exam of this server, by generation'
+        f'</text><text x="{_WIDTH - 12}" y="{_HEIGHT - 6}" text-anchor="end">0 to '
+        f"{len(versions) - 1}</text>"
         f'<polyline points="{line}" fill="none" stroke="#1f6feb" stroke-width="2"/>{dots}</svg>'
     )
 
@@ -161,4 +163,9 @@ def _dice(value: float | None) -> str:
 
 
 def _time(timestamp: int) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
+    return _short(datetime.fromtimestamp(timestamp, UTC).isoformat())
+
+
+def _short(time: str) -> str:
+    """Return an ISO time to the minute."""
+    return time[:16].replace("T", " ")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,22 +223,25 @@ def test_going_back_is_a_new_version_with_the_old_weights(bench: Bench) -> None:
     assert [entry["to"] for entry in trail] == [first.timestamp]
 
 
+def interrupted(bench: Bench, meanwhile: Callable[[], object]) -> None:
+    """Let something happen between the arithmetic of a merge and its end, the first time."""
+    original, entered = bench.merger._average, []
+
+    def average_and_wait(*arguments: Any) -> Any:
+        result = original(*arguments)
+        if not entered:
+            entered.append(True)
+            meanwhile()
+        return result
+
+    bench.merger._average = average_and_wait  # type: ignore[method-assign]
+
+
 def test_two_mergers_make_every_update_count_once(bench: Bench) -> None:
-    """Another process may be at the same update: the second to finish starts again or gives way."""
     bench.send(tiny_model(1))
     bench.send(tiny_model(2))
     other = Merger(bench.store)
-    original, entered = bench.merger._average, []
-
-    def overtaken(*arguments: object) -> object:
-        result = original(*arguments)  # type: ignore[arg-type]
-        if not entered:
-            entered.append(True)
-            assert other.step()
-            assert other.step()
-        return result
-
-    bench.merger._average = overtaken  # type: ignore[assignment, method-assign]
+    interrupted(bench, lambda: (other.step(), other.step()))
     assert bench.merger.step()
     assert not bench.merger.step()
     weights = bench.first.weights
@@ -245,6 +249,19 @@ def test_two_mergers_make_every_update_count_once(bench: Bench) -> None:
         weights = average(weights, to_dafne(tiny_model(seed)).weights, 0.5)
     assert same(bench.weights(), weights)
     assert len(bench.store.versions(NAME)) == 3
+    events = [entry["event"] for entry in bench.store.database.audit()]
+    assert "merge failed" not in events
+
+
+def test_a_merge_that_is_overtaken_starts_again_from_the_new_version(bench: Bench) -> None:
+    first = bench.store.versions(NAME)[0]
+    bench.merge(tiny_model(1))
+    interrupted(bench, lambda: rollback(bench.data, NAME, str(first.timestamp)))
+    bench.merge(tiny_model(2))
+    assert same(bench.weights(), average(bench.first.weights, to_dafne(tiny_model(2)).weights, 0.5))
+    bases = [one.base for one in bench.store.versions(NAME)]
+    stamps = [one.timestamp for one in bench.store.versions(NAME)]
+    assert bases == [None, *stamps[:-1]], "every version was made from the one before it"
 
 
 def test_the_trail_cannot_be_changed(bench: Bench) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,26 @@ def test_pieces_are_put_together(site: Site) -> None:
     assert [path.read_bytes() for path in quarantine.glob("*.model")] == [BLOB]
     leftovers = site.data / "models" / "Tiny head" / "uploads" / ".chunks"
     assert list(leftovers.iterdir()) == []
+
+
+def test_what_is_never_completed_does_not_fill_the_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "MOST_UNFINISHED", 3)
+    for number in range(5):
+        assert piece(site, 0, 2, b"x", filename=f"{number}")[0] == 200
+    leftovers = site.data / "models" / "Tiny head" / "uploads" / ".chunks"
+    assert len(list(leftovers.iterdir())) == 3
+    assert piece(site, 1, 2, b"y", filename="0") == (500, {"message": "missing chunk 0"})
+
+
+def test_the_process_that_answers_imports_neither_torch_nor_monai() -> None:
+    code = (
+        "import sys, napari_dante.federated.server, napari_dante.cli.serving\n"
+        "print(sorted({'torch', 'monai', 'napari'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_too_large_is_refused_before_it_is_read(

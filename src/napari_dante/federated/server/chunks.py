@@ -16,6 +16,7 @@ from napari_dante.federated.server.uploads import Received, Uploads
 __all__ = ["MAX_UPLOAD", "Chunks"]
 
 MAX_UPLOAD = 2 * 1024**3
+MOST_UNFINISHED = 16
 
 
 class Chunks:
@@ -38,10 +39,17 @@ class Chunks:
         """
         folder = self._folder(name, user, filename)
         folder.mkdir(parents=True, exist_ok=True)
+        self._forget_oldest(name)
         piece.path.replace(folder / str(index))
         if sum(path.stat().st_size for path in folder.iterdir()) > MAX_UPLOAD:
             rmtree(folder)
             raise Refused(413, "the upload is too large")
+
+    def _forget_oldest(self, name: str) -> None:
+        """Keep the disk from filling with what is begun and never completed."""
+        begun = sorted(self._root(name).iterdir(), key=lambda path: path.stat().st_mtime)
+        for folder in begun[:-MOST_UNFINISHED]:
+            rmtree(folder, ignore_errors=True)
 
     def join(self, name: str, user: str, filename: str, total: int) -> Received:
         """Return all pieces in order as one file; the pieces are gone afterwards.

@@ -23,23 +23,23 @@ from napari_dante.errors import ShareError
 __all__ = ["Database", "now"]
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS secret (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 INSERT OR IGNORE INTO secret VALUES ('salt', randomblob(16));
 CREATE TABLE IF NOT EXISTS user (
     name TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, created TEXT NOT NULL, revoked TEXT
-) STRICT;
+);
 CREATE TABLE IF NOT EXISTS access (
     user TEXT NOT NULL REFERENCES user, model TEXT NOT NULL,
     may TEXT NOT NULL CHECK (may IN ('none', 'read', 'upload')), PRIMARY KEY (user, model)
-) STRICT;
+);
 CREATE TABLE IF NOT EXISTS model (
     name TEXT PRIMARY KEY, described TEXT NOT NULL, rule TEXT NOT NULL DEFAULT 'half'
-) STRICT;
+);
 CREATE TABLE IF NOT EXISTS version (
     model TEXT NOT NULL REFERENCES model, timestamp INTEGER NOT NULL, sha256 TEXT NOT NULL,
     size INTEGER NOT NULL, origin TEXT NOT NULL, base INTEGER, upload INTEGER UNIQUE,
     share REAL, dice REAL, exam TEXT, created TEXT NOT NULL, PRIMARY KEY (model, timestamp)
-) STRICT;
+);
 CREATE TABLE IF NOT EXISTS upload (
     id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL REFERENCES model,
     user TEXT NOT NULL, file TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
@@ -47,13 +47,13 @@ CREATE TABLE IF NOT EXISTS upload (
     state TEXT NOT NULL DEFAULT 'waiting'
         CHECK (state IN ('waiting', 'merged', 'rejected', 'quarantined')),
     reason TEXT NOT NULL DEFAULT '', version INTEGER, dice REAL
-) STRICT;
+);
 CREATE UNIQUE INDEX IF NOT EXISTS once ON upload (model, sha256)
     WHERE state IN ('waiting', 'merged');
 CREATE TABLE IF NOT EXISTS audit (
     id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, event TEXT NOT NULL,
     facts TEXT NOT NULL
-) STRICT;
+);
 CREATE TRIGGER IF NOT EXISTS audit_stays BEFORE UPDATE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit trail is only appended to'); END;
 CREATE TRIGGER IF NOT EXISTS audit_is_kept BEFORE DELETE ON audit

@@ -18,6 +18,7 @@ import torch
 from napari_dante.federated import DafneClient
 from napari_dante.federated.aggregate import average
 from napari_dante.federated.server import add_user, merge, publish
+from napari_dante.federated.server.door import WRONG_KEYS
 from napari_dante.federated.server.merge import Merger
 from napari_dante.federated.server.store import Store
 from napari_dante.federated.server.uploads import ATTEMPTS, Upload, Uploads
@@ -97,6 +98,8 @@ def test_a_quiet_process_that_continues_where_it_stopped(
     with Server(data) as server:
         with DafneClient(server.url, key) as client:
             client.upload(NAME, tmp_path / "up.model")
+        found = [guess(server.url, number) for number in range(WRONG_KEYS + 1)]
+        assert found == [401] * WRONG_KEYS + [429], "where it comes from is not theirs to say"
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) in (0, -signal.SIGTERM)
     with Server(data) as again:
@@ -106,6 +109,12 @@ def test_a_quiet_process_that_continues_where_it_stopped(
     assert "POST" not in log
     assert "anna" not in log
     assert "127.0.0.1 port" in log
+
+
+def guess(url: str, number: int) -> int:
+    said = {"x-forwarded-for": f"10.0.0.{number}"}
+    body = {"api_key": f"guess {number}"}
+    return httpx.post(f"{url}/get_available_models", json=body, headers=said).status_code
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:

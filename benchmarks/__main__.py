@@ -26,6 +26,8 @@ BENCHMARKS = (
     "teaching",
     "forgetting",
     "volumes",
+    "server",
+    "federation",
 )
 
 

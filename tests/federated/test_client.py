@@ -333,7 +333,7 @@ def test_pieces_reach_our_server_whole(
     with site.client() as client:
         client._wire.flavour = "php"
         client.upload("Tiny head", path)
-    assert f'"sha256": "{DIGEST}"' in site.audit().splitlines()[1]
+    assert any(f'"sha256": "{DIGEST}"' in line for line in site.audit().splitlines())
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a_b", "a,b", "x" * 65])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import httpx
 import pytest
 
 from napari_dante.errors import ShareError
-from napari_dante.federated.server import add_user, chunks, first_key
-from napari_dante.federated.server.keys import user_of
+from napari_dante.federated.server import add_user, chunks, first_key, limits, receiving
+from napari_dante.federated.server.database import Database
+from napari_dante.federated.server.users import Users
 from tests.federated.conftest import Site, until
 
 BLOB = b"no model" * 500
@@ -28,6 +32,12 @@ def send(site: Site, blob: bytes | None = BLOB, **fields: str) -> httpx.Response
     data = {"api_key": site.key, "model_type": "Tiny head"} | fields
     files = None if blob is None else {"model_binary": ("x", blob)}
     return httpx.post(f"{site.url}/upload_model", data=data, files=files)
+
+
+def user_of(data: Path, key: str) -> str | None:
+    with closing(Database(data)) as database:
+        users = Users(database)
+        return users.owner(users.hash(key))
 
 
 def answer(response: httpx.Response) -> tuple[int, Any]:
@@ -133,16 +143,38 @@ def test_pieces_are_put_together(site: Site) -> None:
     assert list(leftovers.iterdir()) == []
 
 
+def test_what_is_never_completed_does_not_fill_the_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "MOST_UNFINISHED", 3)
+    for number in range(5):
+        assert piece(site, 0, 2, b"x", filename=f"{number}")[0] == 200
+    leftovers = site.data / "models" / "Tiny head" / "uploads" / ".chunks"
+    assert len(list(leftovers.iterdir())) == 3
+    assert piece(site, 1, 2, b"y", filename="0") == (500, {"message": "missing chunk 0"})
+
+
+def test_the_process_that_answers_imports_neither_torch_nor_monai() -> None:
+    code = (
+        "import sys, napari_dante.federated.server, napari_dante.cli.serving\n"
+        "print(sorted({'torch', 'monai', 'napari'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_too_large_is_refused_before_it_is_read(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_dante.federated.server import app
-
-    monkeypatch.setattr(app, "MAX_UPLOAD", 100)
+    monkeypatch.setattr(limits, "_FORM", 0)
+    monkeypatch.setattr(chunks, "MAX_UPLOAD", 100)
     assert answer(send(site))[0] == 413
     monkeypatch.undo()
     monkeypatch.setattr(chunks, "MAX_UPLOAD", 100)
     assert piece(site, 0, 2, BLOB)[0] == 413
+    monkeypatch.undo()
+    monkeypatch.setattr(receiving, "_MORE", 0)
+    assert answer(send(site, b"x" * 10**6))[0] == 413, "many times the model"
 
 
 def test_images_are_refused_unseen(site: Site) -> None:
@@ -164,10 +196,11 @@ def test_keys_are_kept_as_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     other = add_user(tmp_path, "ben")
     assert user_of(tmp_path, other) == "ben"
     assert user_of(tmp_path, "") is None
-    text = (tmp_path / "keys.json").read_text()
-    assert key not in text
-    assert other not in text
-    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
+    for path in tmp_path.iterdir():
+        kept = path.read_bytes() if path.is_file() else b""
+        assert key.encode() not in kept
+        assert other.encode() not in kept
+    assert stat.S_IMODE((tmp_path / "server.sqlite").stat().st_mode) == 0o600
     again = add_user(tmp_path, "ben")
     assert user_of(tmp_path, other) is None
     assert user_of(tmp_path, again) == "ben"
@@ -191,10 +224,11 @@ def test_the_audit_trail_is_one_object_a_line(site: Site) -> None:
     send(site)
     send(site, api_key="wrong key")
     post(site, "get_model", model_type="Tiny head", timestamp=site.first)
-    until(lambda: "quarantined" in site.audit())
+    until(lambda: "quarantined" in site.audit() and "download" in site.audit())
     entries = [json.loads(line) for line in site.audit().splitlines()]
-    assert {"published", "upload", "quarantined", "wrong key", "download"} == {
-        entry["event"] for entry in entries
+    assert {entry["event"] for entry in entries} == {
+        *("user added", "rights", "published", "upload", "merge begun", "quarantined"),
+        *("wrong key", "download"),
     }
     assert site.key not in site.audit()
     upload = next(entry for entry in entries if entry["event"] == "upload")

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from napari_dante.adapt.recipe import RECIPES
 from napari_dante.adapt.training import Device
+from napari_dante.cli.serve_parser import add_serving
 
 __all__ = ["CaseOption", "build_parser", "parse_label", "parse_new_label", "parse_slices"]
 
@@ -129,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_teaching(commands)
     _add_models(commands)
     _add_sharing(commands)
+    add_serving(commands, _lazily)
     demo = _add(commands, "demo", "viewer", "the whole loop on a real sample, without a network")
     demo.add_argument("--headless", action="store_true", help="drive the window, then exit")
     demo.add_argument("--out", type=Path, help="folder for pictures and demo.json")
@@ -369,10 +371,6 @@ def _add_sharing(commands: Any) -> None:  # noqa: ANN401
     push.add_argument("--job", type=Path, metavar="DIR", help=text)
     _add_json(push)
     _add_outbox(commands)
-    serve = _add(commands, "serve", "sharing", "a Dafne-compatible server")
-    serve.add_argument("--data", type=Path, required=True, help="folder for models and uploads")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8000)
 
 
 def _add_outbox(commands: Any) -> None:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""``pull``, ``push`` and ``serve``."""
+"""``pull`` and ``push``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from napari_dante.model.library import Library
 from napari_dante.model.merging import prove_files
 from napari_dante.model.segmenter import choose_device
 
-__all__ = ["connect", "pull", "push", "serve"]
+__all__ = ["connect", "pull", "push"]
 
 _SIGNS = {True: "ok ", False: "NO ", None: " - "}
 
@@ -121,23 +121,6 @@ def _examine(folder: Path, before: Model, after: Model) -> ExamReport:
     if report is None:
         raise ShareError("This job set no slice aside, so nothing can be examined on it.")
     return report
-
-
-def serve(options: Namespace) -> None:
-    """Run a Dafne-compatible server; an empty folder gets a key and the starter models."""
-    from napari_dante.federated.server import first_key, publish, serve
-    from napari_dante.federated.server.store import Store
-
-    key = first_key(options.data)
-    store = Store(options.data)
-    if not store.names():
-        library = Library()
-        for name in library.shipped():
-            publish(options.data, name, to_dafne(read_model(library.versions(name)[0])))
-    if key is not None:
-        say(f"API key of the user 'admin', shown this once: {key}")
-    say(f"Serving on http://{options.host}:{options.port}/ (Ctrl+C ends it).")
-    serve(options.data, options.host, options.port)
 
 
 def connect(url: str) -> DafneClient:

@@ -1,4 +1,4 @@
-"""The web interface: the routes, codes and answers of Dafne's own server.
+"""The web interface: the routes, codes and answers of Dafne's own servers.
 
 Uploads are bounded before they are read, verified by their SHA-256, and answered before
 they are merged, as Dafne does. Images are refused without being looked at.
@@ -6,87 +6,109 @@ they are merged, as Dafne does. Images are refused without being looked at.
 
 from __future__ import annotations
 
-import hmac
-import logging
-import math
-import socket
+import base64
+import binascii
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Annotated, Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse
-from pydantic import BaseModel
-from starlette.datastructures import UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from pydantic import BaseModel, StringConstraints
 
-from napari_dante.errors import ShareError
-from napari_dante.federated.server.chunks import MAX_UPLOAD, Chunks
-from napari_dante.federated.server.keys import user_of
-from napari_dante.federated.server.merge import Merger
+from napari_dante.federated.server.chunks import Chunks
+from napari_dante.federated.server.door import Door
+from napari_dante.federated.server.limits import Limits
+from napari_dante.federated.server.merging import Merging
+from napari_dante.federated.server.page import POLICY, page
+from napari_dante.federated.server.receiving import Receiving, address
 from napari_dante.federated.server.refused import Refused
 from napari_dante.federated.server.store import Store
-from napari_dante.files import sha256
+from napari_dante.federated.server.uploads import Upload, Uploads
 
-__all__ = ["create_app", "serve"]
+__all__ = ["create_app"]
 
-_LOG = logging.getLogger("napari_dante")
+Text = Annotated[str, StringConstraints(max_length=256)]
 
 
 class _Keyed(BaseModel):
-    api_key: str
+    api_key: Text
 
 
 class _Named(_Keyed):
-    model_type: str
+    model_type: Text
 
 
 class _Version(_Named):
-    timestamp: str
+    timestamp: Text
 
 
 class _Log(_Keyed):
     message: str
 
 
-@dataclass
 class _Server:
-    store: Store
-    merger: Merger
-    chunks: Chunks
+    def __init__(self, data: Path) -> None:
+        self.store = Store(data)
+        self.uploads = Uploads(self.store)
+        self.chunks = Chunks(self.uploads)
+        self.door = Door(self.store.database)
+        self.merging = Merging(data)
+        self.receiving = Receiving(self.store, self.uploads, self.chunks, self.door, self.merging)
 
-    def user(self, key: object) -> str:
-        user = user_of(self.store.data, key) if isinstance(key, str) else None
-        if user is None:
-            self.store.audit("wrong key")
-            raise Refused(401, "invalid access code")
+    def start(self) -> None:
+        """Bring order into what a killed server left, and go on where it stopped."""
+        self.uploads.settle()
+        for name in self.store.names():
+            self.chunks.clear(name)
+        if self.uploads.waiting():
+            self.merging.wake()
+
+    def stop(self) -> None:
+        self.merging.stop()
+        self.store.close()
+
+    def reader(self, query: _Named, request: Request) -> str:
+        """Return the user of a query about one model, if it is theirs to read."""
+        user = self.door.user(query.api_key, address(request))
+        self.door.check(user, query.model_type, "read")
         return user
 
-    def known(self, name: object) -> str:
-        if not isinstance(name, str) or self.store.latest(name) is None:
-            raise Refused(500, "invalid model type")
-        return name
+    def readable(self, user: str) -> list[str]:
+        return [name for name in self.store.names() if self.door.allowed(user, name, "read")]
 
 
 def create_app(data: Path) -> FastAPI:
     """Return the server of the folder `data` as an ASGI application."""
-    store = Store(data)
-    server = _Server(store, Merger(store), Chunks(store))
+    server = _Server(data)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        server.merger.start()
+        await run_in_threadpool(server.start)
         yield
-        await run_in_threadpool(server.merger.stop)
+        await run_in_threadpool(server.stop)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Limits)
 
     @app.exception_handler(Refused)
     async def refuse(_: Request, refused: Refused) -> JSONResponse:
-        return JSONResponse({"message": refused.message}, refused.status)
+        return JSONResponse({"message": refused.message}, refused.status, refused.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def misread(_: Request, error: RequestValidationError) -> JSONResponse:
+        # FastAPI's own answer would repeat the request, and with it the key.
+        found = [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]
+        return JSONResponse({"detail": found}, 422)
+
+    @app.exception_handler(OSError)
+    @app.exception_handler(sqlite3.OperationalError)
+    async def full(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"message": "the server cannot store anything now"}, 507)
 
     _add_queries(app, server)
     _add_uploads(app, server)
@@ -95,120 +117,93 @@ def create_app(data: Path) -> FastAPI:
 
 def _add_queries(app: FastAPI, server: _Server) -> None:
     @app.post("/get_available_models")
-    def get_available_models(query: _Keyed) -> dict[str, list[str]]:
-        server.user(query.api_key)
-        return {"models": server.store.names()}
+    def get_available_models(query: _Keyed, request: Request) -> dict[str, list[str]]:
+        user = server.door.user(query.api_key, address(request))
+        return {"models": server.readable(user)}
 
     @app.post("/info_model")
-    def info_model(query: _Named) -> dict[str, Any]:
-        server.user(query.api_key)
+    def info_model(query: _Named, request: Request) -> dict[str, Any]:
+        server.reader(query, request)
         info = server.store.info(query.model_type)
         if info is None:
             raise Refused(404, "no models found for this type")
         return info
 
     @app.post("/get_model")
-    def get_model(query: _Version) -> FileResponse:
-        user = server.user(query.api_key)
-        path = server.store.version(query.model_type, query.timestamp)
-        if path is None:
+    def get_model(query: _Version, request: Request) -> FileResponse:
+        user = server.reader(query, request)
+        version = server.store.version(query.model_type, query.timestamp)
+        if version is None:
             raise Refused(500, "invalid model - not found")
-        server.store.audit("download", user=user, model=query.model_type, timestamp=path.stem)
-        return FileResponse(path, media_type="application/octet-stream")
+        server.store.database.note_soon(
+            "download", user=user, model=query.model_type, timestamp=version.timestamp
+        )
+        return FileResponse(
+            server.store.path(query.model_type, version),
+            media_type="application/octet-stream",
+            headers={"X-SHA256-Checksum": version.sha256},
+        )
 
     @app.post("/evaluate_model")
-    def evaluate_model(query: _Version) -> dict[str, str]:
-        # Accepted for compatibility: this server has no images to evaluate on.
-        server.user(query.api_key)
+    def evaluate_model(query: _Version, request: Request) -> dict[str, str]:
+        # Accepted for compatibility: this server examines every update by itself.
+        server.reader(query, request)
         return {"message": "starting evaluation successful"}
 
     @app.post("/log")
-    def log(query: _Log) -> dict[str, str]:
+    def log(query: _Log, request: Request) -> dict[str, str]:
         # The text is not kept: clients write what they like into it.
-        server.store.audit("log", user=server.user(query.api_key), length=len(query.message))
+        user = server.door.user(query.api_key, address(request))
+        server.store.database.note_soon("log", user=user, length=len(query.message))
         return {"message": "ok"}
+
+    @app.post("/my_uploads")
+    def my_uploads(query: _Named, request: Request) -> dict[str, list[dict[str, Any]]]:
+        user = server.reader(query, request)
+        mine = (one for one in server.uploads.of(query.model_type) if one.user == user)
+        return {"uploads": [_told(one) for one in mine]}
+
+    @app.get("/")
+    def overview(request: Request) -> HTMLResponse:
+        user = server.door.user(_basic_key(request), address(request))
+        names = server.readable(user)
+        return HTMLResponse(
+            page(server.store, server.uploads, names, user),
+            headers={"Content-Security-Policy": POLICY},
+        )
+
+
+def _told(upload: Upload) -> dict[str, Any]:
+    """Return what the sender of an update is told about it."""
+    return {
+        "sha256": upload.sha256,
+        "received": upload.received,
+        "state": upload.state,
+        "reason": upload.reason,
+        "version": None if upload.version is None else str(upload.version),
+        "dice": upload.dice,
+    }
+
+
+def _basic_key(request: Request) -> str:
+    """Return the key that a browser sends: any name, and the key for a password."""
+    kind, _, code = request.headers.get("authorization", "").partition(" ")
+    try:
+        _, mark, key = base64.b64decode(code, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        mark, key = "", ""
+    if kind.lower() != "basic" or not mark:
+        raise Refused(401, "invalid access code", {"WWW-Authenticate": 'Basic realm="models"'})
+    return key
 
 
 def _add_uploads(app: FastAPI, server: _Server) -> None:
     @app.post("/upload_model")
     async def upload_model(request: Request) -> dict[str, str]:
-        length = request.headers.get("content-length", "")
-        if not length.isdigit() or int(length) > MAX_UPLOAD:
-            raise Refused(413, "the upload is too large")
-        async with request.form(max_files=1, max_fields=16) as form:
-            part = form.get("model_binary")
-            if not isinstance(part, UploadFile):
-                raise Refused(400, "file upload error")
-            fields = {key: value for key, value in form.items() if isinstance(value, str)}
-            return await run_in_threadpool(_receive, server, fields, part)
+        return await server.receiving.upload(request)
 
     @app.post("/upload_data")
     async def upload_data(request: Request) -> None:
         async for _ in request.stream():
             pass
         raise Refused(403, "this server takes weights only")
-
-
-def _receive(server: _Server, fields: dict[str, str], part: UploadFile) -> dict[str, str]:
-    user = server.user(fields.get("api_key"))
-    name = server.known(fields.get("model_type"))
-    dice = _dice(fields.get("dice"))
-    total = _number(fields.get("total_chunks", "1"))
-    with ExitStack() as stack:
-        parts: list[IO[bytes]] = [part.file]
-        if total > 1:
-            index = _number(fields.get("chunk_index", ""))
-            filename = fields.get("filename", "")
-            server.chunks.keep(name, user, filename, index, part.file)
-            if index != total - 1:
-                return {"message": "chunk received"}
-            parts = server.chunks.open_all(stack, name, user, filename, total)
-        upload = server.store.keep_upload(name, user, parts)
-    digest = sha256(upload)
-    stated = [fields[key] for key in ("original_hash", "hash") if fields.get(key)]
-    if not all(hmac.compare_digest(digest.encode(), other.encode()) for other in stated):
-        upload.unlink()
-        server.store.audit("damaged upload", user=user, model=name)
-        raise Refused(500, "Communication error during upload")
-    server.store.audit(
-        "upload", user=user, model=name, upload=upload.stem, sha256=digest, dice=dice
-    )
-    server.merger.add(name, upload)
-    return {"message": "upload successful"}
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 5):
-        raise Refused(422, "a chunk number is not a number")
-    return int(text)
-
-
-def _dice(text: str | None) -> float | None:
-    try:
-        value = float(text) if text else None
-    except ValueError:
-        raise Refused(422, "dice is not a number") from None
-    return value if value is not None and math.isfinite(value) else None
-
-
-def serve(data: Path, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Run the server of the folder `data` until it is interrupted.
-
-    It speaks plain HTTP: beyond this computer, put a TLS proxy before it.
-
-    Raises
-    ------
-    ShareError
-        If the port cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ShareError(f"Port {port} cannot be used on this computer.", repr(error)) from error
-    config = uvicorn.Config(
-        create_app(data), access_log=False, log_config=None, log_level="warning"
-    )
-    with listener:
-        _LOG.info("serving on %s port %d", host, listener.getsockname()[1])
-        uvicorn.Server(config).run(sockets=[listener])

@@ -1,47 +1,34 @@
 """From an upload to the next version, one at a time.
 
-The arithmetic is Dafne's, bit for bit, so that a client can prove that its update went in:
-with W = 0.5, each tensor becomes ``cast(old * W) + cast(new * (1 - W))``.
+Nothing of an upload is executed. It is read by the allow-list reader, compared with the
+current version, averaged, and the result is examined on the server's own cases.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event, Thread
-from typing import Any
 
 import torch
 
-from napari_dante.errors import ModelError
-from napari_dante.federated.server.store import Store
-from napari_dante.files import sha256, write_text
+from napari_dante.errors import DanteError, ModelError
+from napari_dante.federated.aggregate import Share, average, best_share, federated_average
+from napari_dante.federated.server.exam import Exam
+from napari_dante.federated.server.store import Stale, Store, Version
+from napari_dante.federated.server.uploads import ATTEMPTS, Fate, Upload, Uploads
+from napari_dante.files import sha256
 from napari_dante.model.dafne import DafneModel, check_same_weights, read_dafne, write_dafne
 
-__all__ = ["Merger", "average", "check_update", "publish"]
+__all__ = ["Merger", "check_update"]
 
-ORIGINAL_WEIGHT = 0.5
-_DESCRIBED = ("categories", "variants", "dependencies", "can_incremental_learn")
+HALF = 0.5
+MOST_CASES = 4
+"""An update counts for at most this many times the usual cases, whatever its sender says."""
+
 _LOG = logging.getLogger("napari_dante")
-
-
-def average(
-    old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor], weight: float
-) -> dict[str, torch.Tensor]:
-    """Return ``weight`` parts of `old` and ``1 - weight`` of `new`, in the types of `old`.
-
-    Each product is rounded to the tensor's type before the sum (whole numbers towards
-    zero), as in a Dafne server, where every step passes through a network.
-    """
-    return {
-        key: (value * weight).to(value.dtype)
-        + (new[key].to(value.dtype) * (1 - weight)).to(value.dtype)
-        for key, value in old.items()
-    }
 
 
 def check_update(current: DafneModel, update: DafneModel) -> None:
@@ -68,95 +55,151 @@ def check_update(current: DafneModel, update: DafneModel) -> None:
             raise ModelError("The update holds numbers that are not finite.", detail=key)
 
 
-def publish(data: Path, name: str, model: DafneModel) -> str:
-    """Put a first version of a model on the server; return its timestamp.
-
-    Raises
-    ------
-    ModelError
-        If `name` is not allowed or taken, or the weights are not finite.
-    """
-    store = Store(data)
-    folder = store.folder(name)
-    if store.timestamps(name):
-        raise ModelError(f"The server already has a model '{name}'; send it an update instead.")
-    timestamp = store.next_timestamp(name)
-    path = folder / f"{timestamp}.model"
-    write_dafne(path, replace(model, timestamp=timestamp))
-    store.uploads(name).mkdir(exist_ok=True)
-    described: dict[str, Any] = {
-        "model_type": model.kind,
-        "model_name": name,
-        "dimensionality": str(model.dimensionality),
-    }
-    described |= {key: model.metadata[key] for key in _DESCRIBED if key in model.metadata}
-    write_text(folder / "model.json", json.dumps(described, indent=1))
-    store.audit("published", model=name, timestamp=str(timestamp), sha256=sha256(path))
-    return str(timestamp)
+@dataclass(frozen=True)
+class _Merged:
+    weights: dict[str, torch.Tensor]
+    share: float
+    dice: float | None = None
+    before: float | None = None
+    exam: Exam | None = None
 
 
 class Merger:
-    """One background thread that merges uploads in the order of their arrival."""
+    """Merges what waits, one update at a time.
+
+    Any number of processes may do this at once: the database lets only one of them finish
+    an update, and only from the version that is still the current one.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._queue: SimpleQueue[tuple[str, Path] | None] = SimpleQueue()
-        self._stopping = Event()
-        self._thread = Thread(target=self._run, name="merge", daemon=True)
+        self._uploads = Uploads(store)
+        self._postponed: set[int] = set()
 
-    def start(self) -> None:
-        """Begin, with what was still waiting when the server last stopped."""
-        for item in self._store.waiting():
-            self._queue.put(item)
-        self._thread.start()
+    def step(self) -> bool:
+        """Finish, or at least try, one upload; False when there is none to be tried now."""
+        for upload in self._uploads.waiting():
+            if upload.id in self._postponed or (begun := self._uploads.begin(upload)) is None:
+                continue
+            if begun.attempts > ATTEMPTS:
+                sentence = "The server broke down over this update each time that it tried."
+                self._uploads.refuse(begun, Fate("quarantined", sentence))
+            else:
+                self._try(begun)
+            return True
+        return False
 
-    def stop(self) -> None:
-        """Finish the merge at hand; what waits behind it is merged after the next start."""
-        self._stopping.set()
-        self._queue.put(None)
-        self._thread.join()
+    def again(self) -> bool:
+        """Let what failed by a fault of the server be tried again; tell whether there is any."""
+        found = bool(self._postponed)
+        self._postponed.clear()
+        return found
 
-    def add(self, name: str, upload: Path) -> None:
-        """Let `upload` wait its turn."""
-        self._queue.put((name, upload))
-
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None and not self._stopping.is_set():
-            name, upload = item
-            try:
-                self._merge(name, upload)
-            except (OSError, ModelError, MemoryError, RuntimeError) as error:
-                # The fault is the server's, so the upload stays for the next start.
-                _LOG.error("a merge of %s failed: %s", name, type(error).__name__)
-                self._store.audit("merge failed", model=name, upload=upload.stem)
-
-    def _merge(self, name: str, upload: Path) -> None:
-        latest = self._store.latest(name)
-        if latest is None:
-            return
-        digest = sha256(upload)
-        current = read_dafne(latest)
+    def _try(self, upload: Upload) -> None:
         try:
-            update = read_dafne(upload)
+            self._merge(upload)
+        except (OSError, DanteError, MemoryError, RuntimeError, sqlite3.Error) as error:
+            # The fault is the server's: full disk, no memory, a damaged version or exam.
+            _LOG.error("a merge of %s failed: %s", upload.model, type(error).__name__)
+            sentence = error.sentence if isinstance(error, DanteError) else type(error).__name__
+            self._postponed.add(upload.id)
+            with suppress(sqlite3.Error):  # the disk is still full
+                self._uploads.postpone(upload, f"The server could not merge it yet: {sentence}")
+
+    def _merge(self, upload: Upload) -> None:
+        while True:
+            latest = self._store.latest(upload.model)
+            if latest is None:
+                raise ModelError("The model of this upload is gone.")
+            current = read_dafne(self._store.path(upload.model, latest))
+            update = self._checked(upload, current)
+            if update is None:
+                return
+            merged = self._average(upload, latest, current, update)
+            if (
+                merged.dice is not None
+                and merged.before is not None
+                and merged.dice < merged.before
+            ):
+                self._uploads.refuse(upload, _worse(merged))
+                return
+            try:
+                self._publish(upload, latest, current, merged)
+            except Stale:
+                found = self._uploads.get(upload.id)
+                if found is None or found.state != "waiting":
+                    return
+            else:
+                return
+
+    def _checked(self, upload: Upload, current: DafneModel) -> DafneModel | None:
+        path = self._uploads.path(upload)
+        try:
+            if sha256(path) != upload.sha256:
+                raise ModelError("The file has changed on the server's disk; please send it again.")
+            update = read_dafne(path)
             check_update(current, update)
         except ModelError as error:
-            self._store.quarantine(name, upload, error.sentence, error.detail)
-            self._store.audit(
-                "quarantined", model=name, upload=upload.stem, sha256=digest, reason=error.sentence
+            self._uploads.refuse(upload, Fate("quarantined", error.sentence, error.detail))
+            _LOG.warning("an update of %s was put aside: %s", upload.model, error.sentence)
+            return None
+        return update
+
+    def _average(
+        self, upload: Upload, latest: Version, current: DafneModel, update: DafneModel
+    ) -> _Merged:
+        exam = Exam.of(self._store, upload.model, current)
+        before = None if exam is None else self._dice(upload.model, latest, current, exam)
+        rule = self._store.rule(upload.model)
+        if rule == "examined" and exam is not None:
+            best = best_share(current.weights, update.weights, exam.dice)
+            weights = average(current.weights, update.weights, 1 - best.share)
+            return _Merged(weights, best.share, best.dice, before, exam)
+        if rule == "cases" and upload.cases is not None:
+            usual = self._uploads.usual_cases(upload.model) or float(upload.cases)
+            counts = [usual, min(float(upload.cases), MOST_CASES * usual)]
+            weights = federated_average([current.weights, update.weights], counts)
+            share = counts[1] / sum(counts)
+        else:
+            weights, share = average(current.weights, update.weights, HALF), HALF
+        found = Share(share, exam.dice(weights)) if exam is not None else None
+        return _Merged(weights, share, None if found is None else found.dice, before, exam)
+
+    def _dice(self, name: str, latest: Version, current: DafneModel, exam: Exam) -> float:
+        """Return what the exam says of the current version; it is examined once only."""
+        if latest.dice is not None and latest.exam == exam.token:
+            return latest.dice
+        found = exam.dice(current.weights)
+        self._store.note_dice(name, latest, found, exam.token)
+        return found
+
+    def _publish(
+        self, upload: Upload, latest: Version, current: DafneModel, merged: _Merged
+    ) -> None:
+        def write(path: Path, timestamp: int) -> None:
+            write_dafne(path, replace(current, weights=merged.weights, timestamp=timestamp))
+
+        timestamp = self._store.next_timestamp(upload.model)
+        with self._store.written(upload.model, timestamp, write) as temporary:
+            version = Version(
+                timestamp,
+                sha256(temporary),
+                temporary.stat().st_size,
+                "merged",
+                latest.timestamp,
+                upload.id,
+                merged.share,
+                merged.dice,
+                merged.exam.token if merged.exam else None,
             )
-            _LOG.warning("an update of %s was put aside: %s", name, error.sentence)
-            return
-        timestamp = self._store.next_timestamp(name)
-        weights = average(current.weights, update.weights, ORIGINAL_WEIGHT)
-        target = latest.with_name(f"{timestamp}.model")
-        write_dafne(target, replace(current, weights=weights, timestamp=timestamp))
-        upload.unlink()
-        self._store.audit(
-            "merged",
-            model=name,
-            upload=upload.stem,
-            sha256=digest,
-            base=latest.stem,
-            timestamp=str(timestamp),
-        )
-        _LOG.info("an update of %s was merged into version %s", name, timestamp)
+            self._uploads.merged(upload, version, temporary)
+        _LOG.info("an update of %s was merged into version %s", upload.model, timestamp)
+
+
+def _worse(merged: _Merged) -> Fate:
+    cases = len(merged.exam) if merged.exam else 0
+    sentence = (
+        "It would make the model worse on the server's own cases "
+        f"({cases}): mean Dice {merged.before:.3f} → {merged.dice:.3f}."
+    )
+    return Fate("rejected", sentence, dice=merged.dice)

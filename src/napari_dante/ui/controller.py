@@ -55,7 +55,10 @@ class Controller(Desk):
         self.method = next(iter(RECIPES))
         self.plan = Plan()
         self._kept_at: tuple[Session, bytes] | None = None
+        self._laid: list[Overlays] = []
         super().__init__(viewer, library, parent)
+        laid = self._laid
+        self.destroyed.connect(lambda: [overlays.close() for overlays in laid])
 
     @property
     def step(self) -> Step:
@@ -160,6 +163,7 @@ class Controller(Desk):
         session, comparison = lesson.session, result.comparison
         overlays = Overlays(self.viewer, session, lesson.job, comparison, self._later)
         self.lesson = replace(lesson, result=result, overlays=overlays)
+        self._laid[:] = [overlays]
         self.report = result.report
         self.taught.emit(result.report.exam)
 

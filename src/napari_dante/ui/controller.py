@@ -58,7 +58,7 @@ class Controller(Desk):
         self._laid: list[Overlays] = []
         super().__init__(viewer, library, parent)
         laid = self._laid
-        self.destroyed.connect(lambda: [overlays.close() for overlays in laid])
+        self.destroyed.connect(lambda: _take_away(laid))
 
     @property
     def step(self) -> Step:
@@ -307,3 +307,8 @@ class Controller(Desk):
         if task is Task.TEACH and not isinstance(error, work.WorkerDied):
             self._end_lesson()
         super()._ended(task, error)
+
+
+def _take_away(laid: list[Overlays]) -> None:
+    for overlays in laid:
+        overlays.close()

@@ -70,7 +70,7 @@ def test_a_structure_is_judged_by_itself() -> None:
     assert (good.n, good.verdict) == (3, "better")
     assert (bad.n, bad.verdict) == (2, "worse")
     assert good.interval is not None
-    assert 0.2 <= good.interval[0] < 0.3 < good.interval[1] <= 0.4
+    assert 0.2 - 1e-9 <= good.interval[0] < 0.3 < good.interval[1] <= 0.4 + 1e-9
     single = report({4: [0.4]}).of_label("label 0")
     assert (single.n, single.interval, single.verdict) == (1, None, "not enough data")
 

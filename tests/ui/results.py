@@ -53,18 +53,20 @@ def finished(
         for _ in run_job(job.path):
             pass
         _done.append(job.path)
-    return JobFolder(shutil.copytree(_done[0], tmp_path / "job"))
+    job = JobFolder(shutil.copytree(_done[0], tmp_path / "job"))
+    shutil.copyfile(job.base, model_file)  # the library of this test begins with the same file
+    return job
 
 
 @pytest.fixture
 def ready(
     idle: None,
+    finished: JobFolder,
     make_dock: MakeDock,
     qtbot: QtBot,
     ball_file: Path,
     ball: Ball,
     model_file: Path,
-    finished: JobFolder,
 ) -> DanteDock:
     """A shown window with a result that waits for a decision."""
     dock = make_dock(show=True)

@@ -109,6 +109,7 @@ def test_what_is_held_ends_with_the_focus(ready: DanteDock, qtbot: QtBot) -> Non
     controller = ready.controller
     qtbot.waitUntil(canvas(controller).hasFocus, timeout=5000)
     press(controller, Qt.Key.Key_D)
+    QTest.qWait(300)
     assert OLD_MASK in names(controller)
     ready.result.whose.setFocus()
     qtbot.waitUntil(lambda: OLD_MASK not in names(controller), timeout=5000)
@@ -337,3 +338,19 @@ def test_hidden_masks_come_back_as_they_were(ready: DanteDock) -> None:
         assert not mask.visible
         overlays.show_errors(None)
         assert mask.visible is visible
+
+
+def test_a_closed_panel_leaves_nothing_behind(ready: DanteDock, qtbot: QtBot) -> None:
+    controller = ready.controller
+    viewer, mask = controller.viewer, controller.session.labels
+    controller.lesson.overlays.show_errors("after")
+    press(controller, Qt.Key.Key_D)
+    window_canvas = canvas(controller)
+    viewer.window.remove_dock_widget(ready)
+    ready.deleteLater()
+    qtbot.waitUntil(lambda: NEW not in viewer.layers, timeout=5000)
+    assert len(viewer.layers) == 2
+    assert mask.visible
+    for key in (Qt.Key.Key_O, Qt.Key.Key_D):
+        QTest.keyClick(window_canvas, key)
+    assert len(viewer.layers) == 2

@@ -77,7 +77,8 @@ def curve_chart(curve: Curve) -> str:
     if curve.best is not None:
         x, y = area.x(curve.best[0]), area.dice(curve.best[1])
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{GREEN}"/>')
-        parts.append(_text(x, y - 9, f"best {curve.best[1]:.2f}", "middle", GREEN))
+        anchor, x = ("end", _WIDTH - 2.0) if x > _WIDTH - 40 else ("middle", x)
+        parts.append(_text(x, y - 9, f"best {curve.best[1]:.2f}", anchor, GREEN))
     return _svg(area.bottom + 22, parts, "Learning curve")
 
 

@@ -134,16 +134,12 @@ class Overlays:
 
     def let_go(self) -> None:
         """Show what was there before :meth:`hold`."""
-        held, self._held = self._held, None
-        if held is None:
-            return
-        self._remove(held)
-        self._show_again(self._beneath_held)
-        self._on_change()
+        if self._end_hold():
+            self._on_change()
 
     def close(self) -> None:
-        """Take everything away."""
-        self.let_go()
+        """Take everything away; nobody is told, for there may be nobody left."""
+        self._end_hold()
         if self._errors is not None:
             self._remove(self._errors[1])
             self._show_again(self._beneath_errors)
@@ -154,6 +150,14 @@ class Overlays:
         self.hold()
         yield
         self.let_go()
+
+    def _end_hold(self) -> bool:
+        held, self._held = self._held, None
+        if held is None:
+            return False
+        self._remove(held)
+        self._show_again(self._beneath_held)
+        return True
 
     def _unbind(self) -> None:
         if self._bound is not None:

@@ -49,7 +49,10 @@ class Controller(Sharer):
         self.method = next(iter(RECIPES))
         self.plan = Plan()
         self._kept_at: tuple[Session, bytes] | None = None
+        self._laid: list[Overlays] = []
         super().__init__(viewer, library, parent)
+        laid = self._laid
+        self.destroyed.connect(lambda: _take_away(laid))
 
     @property
     def step(self) -> Step:
@@ -170,6 +173,7 @@ class Controller(Sharer):
         session, comparison = lesson.session, result.comparison
         overlays = Overlays(self.viewer, session, lesson.job, comparison, self._later)
         self.lesson = replace(lesson, result=result, overlays=overlays)
+        self._laid[:] = [overlays]
         self.report = result.report
         self.taught.emit(result.report.exam)
 
@@ -277,3 +281,8 @@ class Controller(Sharer):
         if task is Task.TEACH and not isinstance(error, work.WorkerDied):
             self._end_lesson()
         super()._ended(task, error)
+
+
+def _take_away(laid: list[Overlays]) -> None:
+    for overlays in laid:
+        overlays.close()

@@ -154,11 +154,15 @@ def _rows(report: ExamReport, label: str) -> str:
 
 def _said(result: LabelResult) -> str:
     said = f"{_SIGNS[result.verdict]} {result.verdict}{_interval(result.interval)}, n {result.n}"
-    return said.replace(" ", "&nbsp;")
+    return f"<small>{said.replace(' ', '&nbsp;')}</small>"
 
 
 def _interval(interval: Interval | None) -> str:
-    return "" if interval is None else " {:+.2f}…{:+.2f}".format(*interval)
+    if interval is None:
+        return ""
+    low, high = (f"{end:+.2f}" for end in interval)
+    # It stays on one line.
+    return f" {low}\N{WORD JOINER}…\N{WORD JOINER}{high}"
 
 
 def _change(report: ExamReport, label: str, metric: Literal["dice", "hd95", "nsd"]) -> str:

@@ -138,4 +138,4 @@ def _legend(has_truth: bool) -> str:
         if has_truth
         else "<b>Nothing is known on this slice:</b> you did not correct it."
     )
-    return f"{signs}. {where}"
+    return f"{signs}<br>{where}"

@@ -37,8 +37,9 @@ from benchmarks.lines import drawing
 from benchmarks.pairs import Result, Row
 from napari_dante.adapt.loss import trusted_dice_ce
 from napari_dante.evaluate.overlap import dice
-from napari_dante.federated.aggregate import average, best_share, federated_average, median
+from napari_dante.federated.aggregate import best_share, federated_average, median
 from napari_dante.model.grids import normalise_head
+from napari_dante.model.merging import average
 
 __all__ = ["run"]
 

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from napari_dante.federated import DafneClient
-from napari_dante.federated.aggregate import average
 from napari_dante.federated.server import add_user, merge, publish
 from napari_dante.federated.server.door import WRONG_KEYS
 from napari_dante.federated.server.merge import Merger
@@ -24,6 +23,7 @@ from napari_dante.federated.server.store import Store
 from napari_dante.federated.server.uploads import ATTEMPTS, Upload, Uploads
 from napari_dante.files import sha256
 from napari_dante.model.dafne import DafneModel, read_dafne, to_dafne, write_dafne
+from napari_dante.model.merging import average
 from tests.federated.conftest import Site, until
 from tests.federated.serving import Server, query
 from tests.federated.test_round_trip import my_uploads, update_file

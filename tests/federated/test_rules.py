@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_dante.errors import ModelError
-from napari_dante.federated.aggregate import average, best_share, federated_average, median
+from napari_dante.federated.aggregate import best_share, federated_average, median
 from napari_dante.federated.server import publish, rollback
 from napari_dante.federated.server.merge import MOST_CASES, Merger
 from napari_dante.federated.server.store import Store
 from napari_dante.federated.server.uploads import Upload, Uploads
 from napari_dante.model.dafne import DafneModel, read_dafne, to_dafne, write_dafne
 from napari_dante.model.file import Model
+from napari_dante.model.merging import average
 from napari_dante.model.segmenter import Segmenter
 from napari_dante.volume import Geometry, write_nifti
 from tests.federated.tiny import SPEC, affine, tiny_model, volume

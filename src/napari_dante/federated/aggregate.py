@@ -1,5 +1,7 @@
 """How several sets of weights become one: every rule that the server and its simulation use.
 
+Dafne's own average is :func:`napari_dante.model.merging.average`.
+
 State dicts in, state dicts out: nothing here knows of files, users or a network.
 """
 
@@ -10,7 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Share", "average", "best_share", "federated_average", "median"]
+from napari_dante.model.merging import average
+
+__all__ = ["Share", "best_share", "federated_average", "median"]
 
 Weights = Mapping[str, torch.Tensor]
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -23,21 +27,6 @@ class Share:
 
     share: float
     dice: float
-
-
-def average(old: Weights, new: Weights, weight: float) -> dict[str, torch.Tensor]:
-    """Return ``weight`` parts of `old` and ``1 - weight`` of `new`, in the types of `old`.
-
-    Each product is rounded to the tensor's type before the sum (whole numbers towards
-    zero), as in a Dafne server, where every step passes through a network. With
-    ``weight = 0.5`` this is Dafne's merge bit for bit, so that a client can prove that its
-    update went in.
-    """
-    return {
-        key: (value * weight).to(value.dtype)
-        + (new[key].to(value.dtype) * (1 - weight)).to(value.dtype)
-        for key, value in old.items()
-    }
 
 
 def federated_average(

@@ -16,7 +16,7 @@ import torch
 
 from napari_dante.model.dafne import read_dafne
 
-__all__ = ["ORIGINAL_WEIGHT", "Proof", "prove", "prove_files", "simulate"]
+__all__ = ["ORIGINAL_WEIGHT", "Proof", "average", "prove", "prove_files", "simulate"]
 
 ORIGINAL_WEIGHT = 0.5
 """Share of its present version that a Dafne server keeps, unless its owner says otherwise."""
@@ -61,7 +61,7 @@ def simulate(
     weight
         W, the share of `old`.
     """
-    return _average(old, new, weight, {key: _network_type(value) for key, value in old.items()})
+    return average({key: value.to(_network_type(value)) for key, value in old.items()}, new, weight)
 
 
 def _network_type(value: torch.Tensor) -> torch.dtype:
@@ -69,12 +69,18 @@ def _network_type(value: torch.Tensor) -> torch.dtype:
     return torch.float32 if small else value.dtype
 
 
-def _average(
-    old: Weights, new: Weights, weight: float, kinds: Mapping[str, torch.dtype]
-) -> dict[str, torch.Tensor]:
+def average(old: Weights, new: Weights, weight: float) -> dict[str, torch.Tensor]:
+    """Return ``weight`` parts of `old` and ``1 - weight`` of `new`, in the types of `old`.
+
+    Each product is rounded to the tensor's type before the sum (whole numbers towards
+    zero), as in a Dafne server, where every step passes through a network. With
+    ``weight = 0.5`` this is Dafne's merge bit for bit, so that a client can prove that its
+    update went in.
+    """
     return {
-        key: (old[key].to(kind) * weight).to(kind) + (new[key].to(kind) * (1 - weight)).to(kind)
-        for key, kind in kinds.items()
+        key: (value * weight).to(value.dtype)
+        + (new[key].to(value.dtype) * (1 - weight)).to(value.dtype)
+        for key, value in old.items()
     }
 
 
@@ -118,8 +124,9 @@ def _shapes(weights: Weights) -> dict[str, torch.Size]:
 
 
 def _is_average(old: Weights, update: Weights, after: Weights, weight: float) -> bool:
-    kinds = {key: value.dtype for key, value in after.items()}
-    expected = _average(old, update, weight, kinds)
+    expected = average(
+        {key: old[key].to(value.dtype) for key, value in after.items()}, update, weight
+    )
     return all(torch.equal(expected[key], value) for key, value in after.items())
 
 

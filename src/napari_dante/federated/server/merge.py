@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 
 from napari_dante.errors import DanteError, ModelError
-from napari_dante.federated.aggregate import Share, average, best_share, federated_average
+from napari_dante.federated.aggregate import Share, best_share, federated_average
 from napari_dante.federated.server.exam import Exam
 from napari_dante.federated.server.store import Stale, Store, Version
 from napari_dante.federated.server.uploads import ATTEMPTS, Fate, Upload, Uploads
 from napari_dante.files import sha256
 from napari_dante.model.dafne import DafneModel, check_same_weights, read_dafne, write_dafne
+from napari_dante.model.merging import average
 
 __all__ = ["Merger", "check_update"]
 

@@ -155,7 +155,9 @@ class Net:
         """Return what a site makes of the weights that it was given."""
         torch.manual_seed(seed)
         if site.malicious:
-            return {key: torch.randn_like(value) * value.std() for key, value in weights.items()}
+            return {
+                key: torch.randn_like(value) * value.abs().mean() for key, value in weights.items()
+            }
         self._network.load_state_dict(dict(weights))
         self._network.train()
         optimiser = torch.optim.Adam(self._network.parameters(), RATE)

@@ -17,6 +17,7 @@ from napari_dante.adapt.loop import Word
 from napari_dante.adapt.recipe import Auto, GradualUnfreezing, LoRA, recipe_to_json
 from napari_dante.adapt.training import Training
 from napari_dante.errors import JobError, ModelError, TeachError
+from napari_dante.evaluate.uncertainty import slice_doubt
 from napari_dante.files import sha256
 from napari_dante.jobs.events import (
     Failed,
@@ -103,8 +104,14 @@ def test_the_exam_is_of_the_file_that_is_kept(tmp_path: Path, model_file: Path, 
 
     folder = job(tmp_path / "job", model_file, ball)
     list(run_job(folder.path))
-    mask = Segmenter.from_file(folder.candidate).predict(ball[0], (2.0, 2.0, 2.0))
-    assert np.array_equal(mask, folder.mask("after"))
+    segmenter = Segmenter.from_file(folder.candidate)
+    found = segmenter.analyse(ball[0], (2.0, 2.0, 2.0), entropy=True)
+    assert np.array_equal(found.classes, folder.mask("after"))
+    doubt = folder.doubt()
+    assert doubt is not None
+    assert found.entropy is not None
+    for told, expected in zip(doubt, slice_doubt(found.entropy), strict=True):
+        np.testing.assert_array_equal(told, expected)
 
 
 def test_untrusted_and_exam_labels_never_reach_the_weights(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -82,7 +83,7 @@ class CaseBook:
 
     def entries(self) -> tuple[Taught, ...]:
         """Return every line that is whole, oldest first."""
-        return tuple(self._read())
+        return self._read()
 
     def frozen(self, volume: str, axis: int) -> tuple[int, ...]:
         """Return the slices of a volume that are never learned from, ascending.
@@ -107,16 +108,24 @@ class CaseBook:
         kept = [one for one in self._read() if one.model == model and one.what == "kept"]
         return tuple({one.volume: one for one in kept}.values())
 
-    def _read(self) -> Iterator[Taught]:
-        if not self._path.is_file():
-            return
-        for line in self._path.read_bytes().splitlines():
-            try:
-                data = json.loads(line)
-                slices = {name: tuple(map(int, data[name])) for name in ("learn", "exam")}
-                yield Taught(**{**data, **slices})
-            except (ValueError, TypeError, KeyError):
-                continue
+    def _read(self) -> tuple[Taught, ...]:
+        try:
+            state = self._path.stat()
+        except FileNotFoundError:
+            return ()
+        return _entries(self._path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _entries(path: Path, *_: int) -> tuple[Taught, ...]:
+    """Return the whole lines of a file, which the panel asks for at every stroke."""
+    found = []
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError, TypeError, KeyError):
+            data = json.loads(line)
+            slices = {name: tuple(map(int, data[name])) for name in ("learn", "exam")}
+            found.append(Taught(**{**data, **slices}))
+    return tuple(found)
 
 
 def _ends_whole(path: Path) -> bool:

@@ -196,6 +196,18 @@ class JobFolder:
             raise JobError("This job has no masks yet.", detail=repr(error)) from error
         return array
 
+    def doubt(self) -> tuple[NDArray[np.float64], ...] | None:
+        """Return how unsure the new model is of each slice across z, y and x.
+
+        None where the job was run before this was asked.
+        """
+        path = self.path / "doubt.npy"
+        if not path.is_file():
+            return None
+        shape = self.mask("after").shape
+        doubt: NDArray[np.float64] = np.load(path, allow_pickle=False)
+        return tuple(np.split(doubt, np.cumsum(shape)[:-1]))
+
     def save_array(self, name: str, array: NDArray[Any]) -> None:
         """Write an array into the folder in one step."""
         save_array(self.path / name, array)

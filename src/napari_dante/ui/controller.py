@@ -215,14 +215,14 @@ class Controller(Sharer):
             return
         try:
             kept = self.library.keep(lesson.job.candidate)
-            mask = lesson.job.mask("after")
+            mask, doubt = lesson.job.mask("after"), lesson.job.doubt()
         except DanteError as error:
             self._refuse(error)
             return
         spec, lineage = read_header(kept)
         casebook.note(lesson.job, "kept")
         self._end_overlays(lesson)
-        lesson.session.propose(mask, spec)
+        lesson.session.propose(mask, spec, doubt)
         self.model = lineage.name
         self._end_lesson()
         self._kept_at = self._standing()

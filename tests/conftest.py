@@ -15,6 +15,13 @@ from napari_dante.volume import Label
 MODEL_ID = "6f3f6c5e-7a55-4b5b-8a3e-0f3d8f6f0001"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the tests of the window to one process: two windows would fight for the focus."""
+    for item in items:
+        if item.get_closest_marker("gui"):
+            item.add_marker(pytest.mark.xdist_group("window"))
+
+
 @pytest.fixture(autouse=True)
 def _home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the library, jobs and outbox of the person who runs the tests out of it."""

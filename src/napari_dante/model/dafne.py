@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_dante.errors import ModelError, UnsafeFile
+from napari_dante.errors import ForeignCode, ModelError, UnsafeFile
 from napari_dante.files import atomic_path
 from napari_dante.model import dafne_pickle
 from napari_dante.model.dafne_slices import ORIENTATIONS
@@ -190,9 +190,7 @@ def _portable(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", kind).clone(memory_format=torch.contiguous_format)
 
 
-def to_dafne(
-    model: Model, base: DafneModel | None = None, *, by_slice: bool = False
-) -> DafneModel:
+def to_dafne(model: Model, base: DafneModel | None = None, *, by_slice: bool = False) -> DafneModel:
     """Return `model` as Dafne has it.
 
     A two-dimensional network takes volumes like any other, because it is trained on
@@ -292,9 +290,10 @@ def from_dafne(dafne: DafneModel, name: str) -> Model:
 
     Raises
     ------
+    ForeignCode
+        If its architecture is neither one that we wrote nor one of Dante's.
     ModelError
-        If its architecture is neither one that we wrote nor one of Dante's, its weights do
-        not fit it or are not finite, or `name` is not allowed.
+        If its weights do not fit it or are not finite, or `name` is not allowed.
     """
     spec, weights, history = _described(dafne)
     numbers = {
@@ -330,7 +329,7 @@ def _described(
         return ArchitectureSpec.from_json(ours["spec"]), dafne.weights, history
     layout = dante_layout(dafne.metadata)
     if layout is None:
-        raise ModelError(
+        raise ForeignCode(
             "The architecture of this Dafne model is not recognised, so it cannot be used here."
         )
     return dante_spec(dafne.metadata), layout.to_ours(dafne.weights), {}

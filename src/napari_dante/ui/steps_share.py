@@ -82,7 +82,8 @@ class ShareStep(QWidget):
         controller, offer = self._controller, self._controller.offer
         task = controller.engine.task
         for widget in (self.check, self.look):
-            widget.setEnabled(task is None and controller.model is not None)
+            able = controller.model is not None and not controller.runs_own_code
+            widget.setEnabled(task is None and able)
         fit = offer is not None and fit_to_share(offer.lights)
         sent = controller.receipt is not None
         self.lights.setVisible(offer is not None and not sent)

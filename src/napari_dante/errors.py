@@ -6,7 +6,8 @@
     ├── VolumeError        an image or label file that cannot be used as it is
     │   └── SeriesChoice   several volumes where one was asked for
     ├── ModelError         a model file that is not one, or does not fit
-    │   └── UnsafeFile     a file that asks for code to be run
+    │   ├── UnsafeFile     a file that asks for code to be run
+    │   └── ForeignCode    a model that only the code inside its file can build
     ├── TeachError         nothing to learn from, or learning failed
     ├── JobError           the background process or its folder failed
     └── ShareError         the server refused, answered nonsense or is not there
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "DanteError",
+    "ForeignCode",
     "JobError",
     "ModelError",
     "Outdated",
@@ -72,6 +74,10 @@ class ModelError(DanteError):
 
 class UnsafeFile(ModelError):
     """A file that asks for code to be run; nothing of it was executed."""
+
+
+class ForeignCode(ModelError):
+    """A model whose network only the code inside its file can build; it was not run."""
 
 
 class TeachError(DanteError):

@@ -366,6 +366,9 @@ def test_export_and_import(dante: Dante, model_file: Path, tmp_path: Path) -> No
     status, text, _ = dante("model", "show", back, "--json")
     assert status == 0
     assert json.loads(text)["lineage"]["model_id"] == first.lineage.model_id
+    status, _, said = dante("model", "export", model_file, packed, "--by-slice")
+    assert status == 1
+    assert "two-dimensional" in said
 
 
 def test_the_largest_piece_of_a_mask_can_be_asked_for(

@@ -40,7 +40,7 @@ def better(model: Model) -> Model:
         key: value * np.float32(1.5) if value.dtype.kind == "f" else value
         for key, value in model.weights.items()
     }
-    return replace(model, weights=weights, lineage=replace(model.lineage, exam=EXAM))
+    return replace(model, weights=weights, lineage=replace(model.lineage, exam=EXAM, cases=7))
 
 
 def test_nothing_of_a_patient_leaves(

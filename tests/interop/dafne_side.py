@@ -1,6 +1,7 @@
 """Run by the interpreter that has dafne-dl; knows nothing of napari-dante.
 
 Usage: dafne_side.py apply MODEL IMAGE.npz OUT.npz DUMP
+       dafne_side.py slices MODEL IMAGE.npz OUT.npz
        dafne_side.py merge MODEL UPDATE OUT
        dafne_side.py remote URL NAME UPDATE WORKDIR   (the key comes in the environment)
 """
@@ -41,6 +42,27 @@ def apply(model_path: str, image_path: str, out_path: str, dump_path: str) -> No
         model.dump(stream)
 
 
+def slices(model_path: str, image_path: str, out_path: str) -> None:
+    """Hand the volume (X, Y, Z) over slice by slice, as the client does with a 2D model."""
+    model = load(model_path)
+    assert model.data_dimensionality == 2
+    with np.load(image_path) as data:
+        image, resolution = data["image"], list(data["resolution"])[:2]
+    found = [
+        model.apply(
+            {
+                "image": image[:, :, index],
+                "resolution": resolution,
+                "split_laterality": False,
+                "classification": "flat",
+            }
+        )
+        for index in range(image.shape[2])
+    ]
+    masks = [np.stack([one[name] for one in found], axis=2) for name in found[0]]
+    np.savez(out_path, names=list(found[0]), masks=np.stack(masks))
+
+
 def merge(model_path: str, update_path: str, out_path: str) -> None:
     merged = load(model_path) * 0.5 + load(update_path) * 0.5
     with Path(out_path).open("wb") as stream:
@@ -69,5 +91,10 @@ def remote(url: str, name: str, update_path: str, work: str) -> None:
 
 
 if __name__ == "__main__":
-    actions: dict[str, Any] = {"apply": apply, "merge": merge, "remote": remote}
+    actions: dict[str, Any] = {
+        "apply": apply,
+        "slices": slices,
+        "merge": merge,
+        "remote": remote,
+    }
     actions[sys.argv[1]](*sys.argv[2:])

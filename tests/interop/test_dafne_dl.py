@@ -23,6 +23,7 @@ from napari_dante.model.segmenter import Segmenter
 from napari_dante.volume import Geometry
 from tests.federated.conftest import running, until
 from tests.federated.tiny import affine, tiny_model, volume
+from tests.model.test_slices import seeded
 
 INTERPRETER = os.environ.get("DANTE_INTEROP_PYTHON")
 pytestmark = [
@@ -75,6 +76,27 @@ def test_dafne_predicts_what_we_predict(tmp_path: Path, codes: str) -> None:
         assert torch.equal(second.weights[key], value)
     for name, text in first.sources.items():
         assert second.sources[name] == text
+
+
+@pytest.mark.parametrize(("axis", "codes"), [(0, "RPI"), (1, "RIP"), (2, "PSR")])
+def test_dafne_calls_a_flat_model_slice_by_slice(tmp_path: Path, axis: int, codes: str) -> None:
+    patch = [16, 16, 16]
+    patch[axis] = 1
+    spec = replace(tiny_model().spec, patch=(patch[0], patch[1], patch[2]))
+    model, image = seeded(spec), volume((18, 13, 6))
+    geometry = Geometry.from_affine(image.shape, affine(codes, (1.2, 0.9, 2.5)))
+    write_dafne(tmp_path / "flat.model", to_dafne(model, by_slice=True))
+    np.savez(tmp_path / "in.npz", image=image, resolution=[1.2, 0.9, 2.5])
+    dafne_side("slices", tmp_path / "flat.model", tmp_path / "in.npz", tmp_path / "out.npz")
+    segmenter, shown = Segmenter(model, torch.device("cpu")), geometry.to_display(image)
+    alone = [
+        segmenter.predict(np.take(shown, [index], axis), geometry.spacing)
+        for index in range(shown.shape[axis])
+    ]
+    expected = geometry.to_stored(np.concatenate(alone, axis))
+    with np.load(tmp_path / "out.npz") as out:
+        for number, mask in enumerate(out["masks"], start=1):
+            np.testing.assert_array_equal(mask, expected == number)
 
 
 @pytest.mark.parametrize("identity", [str, uuid.UUID])

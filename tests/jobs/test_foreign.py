@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_dante.adapt.loop import Cancelled
 from napari_dante.cli import run
 from napari_dante.errors import JobError, UnsafeFile
 from napari_dante.files import sha256
@@ -174,6 +175,8 @@ def test_an_answer_that_is_no_mask_is_one_sentence(tmp_path: Path) -> None:
         ('{"names": ["a"], "network_cut": true}', np.ones((2, 2, 2))),
         ('{"names": 3}', np.ones((2, 2, 2), np.uint8)),
         ("[]", np.ones((2, 2, 2), np.uint8)),
+        ('{"names": ["a", "a\\n"], "network_cut": true}', np.ones((2, 2, 2), np.uint8)),
+        ('{"names": ["\\u202e"], "network_cut": true}', np.ones((2, 2, 2), np.uint8)),
     ],
 )
 def test_what_the_process_leaves_is_not_believed(
@@ -183,6 +186,13 @@ def test_what_the_process_leaves_is_not_believed(
     np.save(tmp_path / "mask.npy", mask)
     with pytest.raises(JobError, match="did not answer with masks"):
         foreign._answer(tmp_path, (2, 2, 2))
+
+
+def test_a_person_can_end_it(tmp_path: Path) -> None:
+    path = with_code(tmp_path, "while True: pass")
+    trust(sha256(path))
+    with pytest.raises(Cancelled):
+        predict_foreign(path, volume((8, 8, 8)), SPACING, lambda: True)
 
 
 @pytest.mark.slow

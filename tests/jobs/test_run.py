@@ -94,6 +94,7 @@ def test_teaching_improves_the_exam_and_leaves_everything_behind(
     assert best.lineage.parent == sha256(model_file)
     assert best.lineage.recipe == json.loads(json.dumps(recipe_to_json(folder.recipe())))
     assert best.lineage.exam == report.summary()
+    assert best.lineage.cases == len(folder.cases())
     assert set(best.weights) == set(read_model(model_file).weights)
     assert not folder.last.exists()
     assert folder.mask("after").shape == ball[0].shape

@@ -12,6 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from napari_dante.errors import Unreachable
 from napari_dante.federated.credentials import ENVIRONMENT
+from napari_dante.federated.history import Receipt, shares
 from napari_dante.federated.outbox import outbox_path
 from napari_dante.federated.server import add_user, create_app, publish
 from napari_dante.model.dafne import to_dafne
@@ -41,7 +42,7 @@ def keep_examined(library: Library, folder: Path, verdict: str) -> Path:
     exam = {"before": 0.5, "after": 0.8, "slices": 5, "verdict": verdict}
     weights = {key: value * 0.9 for key, value in first.weights.items()}
     path = folder / "candidate.safetensors"
-    write_model(path, Model(first.spec, weights, first.lineage.child("0" * 64, {}, exam)))
+    write_model(path, Model(first.spec, weights, first.lineage.child("0" * 64, {}, exam, 4)))
     return library.keep(path)
 
 
@@ -58,6 +59,7 @@ def test_lights_question_push_receipt(
     dock.refresh()
     assert share.lights.text().count("✔") == 3
     assert "0.80" in share.leaves.text()
+    assert "images it learned from (4)" in share.leaves.text()
     assert share.push.isEnabled()
     assert share.sure.isHidden()
     share.push.click()
@@ -73,6 +75,12 @@ def test_lights_question_push_receipt(
     dock.refresh()
     assert f"{receipt.before_timestamp} → {receipt.after_timestamp}" in share.receipt.text()
     assert not list(outbox_path().glob("*"))
+    assert [shared.cases for shared in shares()] == [4]
+    refused = Receipt("1", None, "refused", reason="It would make the model worse.")
+    controller.receipt = refused
+    dock.refresh()
+    assert share.receipt.text() == f"✘ {refused.sentence}"
+    assert "worse" in refused.sentence
     assert controller.settings.server == site
     assert dock.cards[Step.SHARE].body is share
 
@@ -157,8 +165,9 @@ def test_what_could_not_be_sent_waits_and_is_retried(
     qtbot.waitUntil(lambda: controller.engine.task is None)
     if controller.outbox:
         assert controller.outbox[0].state == "sent"
+        versions = tmp_path / "server" / "models" / "tiny"
+        qtbot.waitUntil(lambda: len(list(versions.glob("*.model"))) == 2, timeout=SECONDS)
         with qtbot.waitSignal(controller.retried, timeout=SECONDS):
-            qtbot.wait(1500)
             controller.retry()
     assert controller.outbox == []
     assert "Merged" in dock.message.sentence

@@ -86,7 +86,8 @@ def use(options: Namespace) -> None:
 
 def export(options: Namespace) -> None:
     """Write a Dafne ``.model`` file."""
-    write_dafne(options.target, to_dafne(read_model(Library().resolve(options.model))))
+    model = read_model(Library().resolve(options.model))
+    write_dafne(options.target, to_dafne(model, by_slice=options.by_slice))
 
 
 def import_model(options: Namespace) -> None:

@@ -315,6 +315,11 @@ def _add_models(commands: Any) -> None:  # noqa: ANN401
     export = actions.add_parser("export", help="write a Dafne .model file")
     export.add_argument("model")
     export.add_argument("target", type=Path)
+    export.add_argument(
+        "--by-slice",
+        action="store_true",
+        help="a two-dimensional model that Dafne calls slice by slice, not with volumes",
+    )
     export.set_defaults(command=_lazily("models", "export"))
     importing = actions.add_parser("import", help="read a Dafne .model file; nothing is executed")
     importing.add_argument("source", type=Path)

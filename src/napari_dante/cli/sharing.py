@@ -74,6 +74,7 @@ def push(options: Namespace) -> None:
             base=version,
             source=sha256(path),
             dice=exam["after"] if exam else None,
+            cases=model.lineage.cases,
         )
     if options.json:
         emit_json(asdict(receipt) | {"lights": [asdict(light) for light in lights]})

@@ -1,6 +1,7 @@
 """Talking to a Dafne server: list, inform, download, upload.
 
-Torch-free. What leaves the machine are weights, the model's name and one number (Dice).
+Torch-free. What leaves the machine are weights, the model's name and one number (Dice); to a
+server that says it takes it, also the number of images that were taught.
 The servers' protocol has no authentication header: the key is a field of each request,
 so it is sent only over TLS (or to this very computer) and only to the host that the
 person named.
@@ -25,12 +26,14 @@ from napari_dante.federated.wire import UPLOADED, Wire, message_of
 from napari_dante.files import atomic_path, sha256
 from napari_dante.model.file import check_name
 
-__all__ = ["DafneClient", "ModelInfo"]
+__all__ = ["DafneClient", "Fate", "ModelInfo"]
 
 CHUNK = 50 * 1024**2
 MAX_DOWNLOAD = 4 * 1024**3
 PAUSES = (1.0, 4.0)
 """Seconds before a broken download is tried again."""
+
+_LONGEST = 300
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,36 @@ class ModelInfo:
         SHA-256 of the file of each version.
     latest
         The current version.
+    extensions
+        What the server says that it takes beyond Dafne's protocol.
     """
 
     timestamps: tuple[str, ...]
     hashes: Mapping[str, str]
     latest: str
+    extensions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What a server says of a file that was sent to it.
+
+    Attributes
+    ----------
+    state
+        ``"waiting"``, ``"merged"``, ``"rejected"`` (examined and found worse) or
+        ``"quarantined"`` (not fit to be merged).
+    reason
+        Why it was refused.
+    """
+
+    state: str
+    reason: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server will never merge it."""
+        return self.state in ("rejected", "quarantined")
 
 
 class DafneClient:
@@ -129,7 +157,32 @@ class DafneClient:
         for timestamp, digest in hashes.items():
             if not re.fullmatch(r"\d{1,19}", timestamp) or not _is_digest(digest):
                 raise self._wire.nonsense("info with a malformed version or hash")
-        return ModelInfo(tuple(sorted(hashes, key=int)), hashes, latest)
+        told = answer.get("extensions")
+        extensions = told if isinstance(told, list) else []
+        return ModelInfo(
+            tuple(sorted(hashes, key=int)),
+            hashes,
+            latest,
+            frozenset(one for one in extensions if isinstance(one, str)),
+        )
+
+    def fate(self, name: str, digest: str) -> Fate | None:
+        """Ask what became of the file with SHA-256 `digest`; None where the server has none.
+
+        Only a server whose :class:`ModelInfo` names the extension ``my_uploads`` knows.
+
+        Raises
+        ------
+        ShareError
+            If the server refuses, answers nonsense or is not there.
+        """
+        uploads = self._wire.ask("my_uploads", name, model_type=name).get("uploads")
+        if not isinstance(uploads, list):
+            raise self._wire.nonsense("no list of uploads")
+        for upload in uploads:
+            if isinstance(upload, dict) and upload.get("sha256") == digest:
+                return Fate(_plain(upload.get("state")), _plain(upload.get("reason")))
+        return None
 
     def download(self, name: str, target: Path, timestamp: str | None = None) -> str:
         """Fetch one version of model `name` to `target`; return its timestamp.
@@ -196,7 +249,9 @@ class DafneClient:
                 raise self._wire.nonsense("the file is too large")
             yield block
 
-    def upload(self, name: str, path: Path, dice: float | None = None) -> None:
+    def upload(
+        self, name: str, path: Path, dice: float | None = None, cases: int | None = None
+    ) -> None:
         """Send a ``.model`` file as an update of model `name`.
 
         Returning means that the server has said it holds the whole file. One request is
@@ -210,6 +265,8 @@ class DafneClient:
             The file; its name is not sent.
         dice
             Mean Dice of the exam, which servers write to their log.
+        cases
+            How many images it was taught, for servers with the extension ``cases``.
 
         Raises
         ------
@@ -237,6 +294,8 @@ class DafneClient:
         }
         if dice is not None:
             fields["dice"] = repr(float(dice))
+        if cases is not None:
+            fields["cases"] = str(cases)
         with path.open("rb") as stream:
             for index in range(pieces):
                 last = index == pieces - 1
@@ -258,6 +317,13 @@ def _is_name(name: str) -> bool:
     except ModelError:
         return False
     return True
+
+
+def _plain(text: object) -> str:
+    """Return a sentence of a server as it may be shown and stored."""
+    if not isinstance(text, str):
+        return ""
+    return "".join(letter for letter in text[:_LONGEST] if letter.isprintable())
 
 
 def _is_digest(digest: object) -> bool:

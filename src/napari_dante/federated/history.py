@@ -27,7 +27,7 @@ __all__ = [
     "shares",
 ]
 
-Outcome = Literal["merged", "not merged", "unknown"]
+Outcome = Literal["merged", "not merged", "refused", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,16 @@ class Receipt:
         may merge later, or a person may do it.
     outcome
         ``merged``: proven by arithmetic. ``not merged``: there are newer versions and the
-        weights are in none of them. ``unknown``: no newer version yet, or nothing can be
-        said.
+        weights are in none of them. ``refused``: the server says so. ``unknown``: no newer
+        version yet, or nothing can be said.
     share
         Of the weights in that version; 0.5 is Dafne's usual average.
     exact
         Whether the proof holds to the last bit.
     time
         When this was found, ISO 8601, UTC.
+    reason
+        What the server says of a refusal.
     """
 
     before_timestamp: str
@@ -60,6 +62,7 @@ class Receipt:
     share: float | None = None
     exact: bool = False
     time: str = ""
+    reason: str = ""
 
     @property
     def sentence(self) -> str:
@@ -70,6 +73,8 @@ class Receipt:
                 f"Merged: version {before} → {after}, proven by arithmetic; "
                 f"{100 * self.share:.0f} % of it is yours."
             )
+        if self.outcome == "refused":
+            return f"The server did not merge it: {self.reason or 'it gives no reason.'}"
         if self.outcome == "not merged":
             return f"Not merged so far: your weights are not in the versions up to {after}."
         if after is not None:
@@ -89,6 +94,7 @@ class Shared:
     answer: str
     base: str
     dice: float | None
+    cases: int | None
     receipt: Receipt | None
 
 
@@ -104,7 +110,8 @@ def receipt_log() -> Path:
 
 def note_share(item: Item, answer: str) -> None:
     """Write down that weights left, and what the server answered."""
-    _append(share_log(), _about(item) | {"dice": item.dice, "answer": answer})
+    sent = {"dice": item.dice, "cases": item.cases, "answer": answer}
+    _append(share_log(), _about(item) | sent)
 
 
 def note_receipt(item: Item, receipt: Receipt) -> None:
@@ -125,6 +132,7 @@ def shares() -> list[Shared]:
             answer=line.get("answer", "received"),
             base=line["base"],
             dice=line.get("dice"),
+            cases=line.get("cases"),
             receipt=_receipt(found.get((line["server"], line["sha256"]))),
         )
         for line in _lines(share_log())
@@ -135,7 +143,7 @@ def _receipt(line: dict[str, Any] | None) -> Receipt | None:
     if line is None:
         return None
     names = ("before_timestamp", "after_timestamp", "outcome", "share", "exact", "time")
-    return Receipt(**{name: line[name] for name in names})
+    return Receipt(**{name: line[name] for name in names}, reason=line.get("reason", ""))
 
 
 def _about(item: Item) -> dict[str, Any]:

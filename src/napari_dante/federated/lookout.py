@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from napari_dante.errors import JobError, ModelError, ShareError
-from napari_dante.federated.client import DafneClient, ModelInfo
+from napari_dante.federated.client import DafneClient, Fate, ModelInfo
 from napari_dante.federated.history import Receipt, note_receipt
 from napari_dante.federated.outbox import Item, Outbox
 
@@ -21,6 +21,7 @@ __all__ = ["MERGE_SECONDS", "Finding", "Prover", "follow", "look"]
 MERGE_SECONDS = 60.0
 _POLL_SECONDS = (1.0, 5.0)
 _MOST_VERSIONS = 20
+_SETTLED = ("merged", "refused")
 _LOG = logging.getLogger("napari_dante")
 
 Finding = tuple[float | None, bool]
@@ -33,8 +34,8 @@ Prover = Callable[[Path, Path, Path], Finding | None]
 def look(client: DafneClient, outbox: Outbox, item: Item, prove: Prover) -> Receipt:
     """Search the server's newer versions for an item that was sent.
 
-    What is found goes into the log of receipts; an item that is proven to be merged
-    leaves the outbox.
+    What is found goes into the log of receipts; an item that is proven to be merged, or
+    that the server says it has refused, leaves the outbox.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def look(client: DafneClient, outbox: Outbox, item: Item, prove: Prover) -> Rece
     """
     with outbox.held(item) as now, tempfile.TemporaryDirectory() as folder:
         start = now.looked or now.base
-        versions = _since(client.info(now.name), start)
+        info = client.info(now.name)
+        versions = _since(info, start)
         receipt = Receipt(now.base, now.looked or None, time=_now())
         # Without the version that it began from, nothing is proven of the next one.
         unclear = versions[:1] != [start]
@@ -67,11 +69,26 @@ def look(client: DafneClient, outbox: Outbox, item: Item, prove: Prover) -> Rece
         if receipt.outcome != "merged" and receipt.after_timestamp is not None and not unclear:
             receipt = replace(receipt, outcome="not merged")
             now = outbox.save(replace(now, looked=versions[-1]))
-        if versions[1:]:
+        if receipt.outcome != "merged":
+            fate = _fate(client, info, now)
+            if fate is not None and fate.refused:
+                receipt = replace(receipt, outcome="refused", reason=fate.reason)
+        if versions[1:] or receipt.outcome == "refused":
             note_receipt(now, receipt)
-    if receipt.outcome == "merged":
+    if receipt.outcome in _SETTLED:
         outbox.drop(now)
     return receipt
+
+
+def _fate(client: DafneClient, info: ModelInfo, item: Item) -> Fate | None:
+    """Return what the server says of an item, None where it does not say such things."""
+    if "my_uploads" not in info.extensions:
+        return None
+    try:
+        return client.fate(item.name, item.sha256)
+    except ShareError as error:
+        _LOG.info("the server did not say what became of an item: %s", error.detail)
+        return None
 
 
 def _since(info: ModelInfo, base: str) -> list[str]:
@@ -127,10 +144,10 @@ def follow(
     deadline = time.monotonic() + merge_seconds
     receipt, newest = Receipt(item.base, None, time=_now()), item.base
     for pause in _pauses():
-        latest = _latest(client, item.name)
-        if latest is not None and latest != newest:
-            receipt, newest = _looked(client, outbox, item, prove) or receipt, latest
-        if receipt.outcome == "merged" or time.monotonic() + pause > deadline:
+        info = _info(client, item.name)
+        if info is not None and (info.latest != newest or _refused(client, info, item)):
+            receipt, newest = _looked(client, outbox, item, prove) or receipt, info.latest
+        if receipt.outcome in _SETTLED or time.monotonic() + pause > deadline:
             return receipt
         time.sleep(pause)
     raise AssertionError("endless")
@@ -151,9 +168,14 @@ def _pauses() -> Iterator[float]:
         pause = min(longest, 1.2 * pause)
 
 
-def _latest(client: DafneClient, name: str) -> str | None:
+def _refused(client: DafneClient, info: ModelInfo, item: Item) -> bool:
+    fate = _fate(client, info, item)
+    return fate is not None and fate.refused
+
+
+def _info(client: DafneClient, name: str) -> ModelInfo | None:
     try:
-        return client.info(name).latest
+        return client.info(name)
     except ShareError as error:
         _LOG.info("the server did not answer while it was merging: %s", error.detail)
         return None

@@ -52,6 +52,8 @@ class Item:
         The server's version that it was checked against.
     dice
         Mean Dice of the exam, which is sent along, or None.
+    cases
+        How many images it was taught, which goes to servers that take it, or None.
     created
         ISO 8601, UTC.
     state
@@ -81,6 +83,7 @@ class Item:
     not_before: float = 0.0
     reason: str = ""
     looked: str = ""
+    cases: int | None = None
 
     @property
     def server(self) -> str:
@@ -124,7 +127,15 @@ class Outbox:
         return found[0]
 
     def put(
-        self, path: Path, *, url: str, name: str, base: str, source: str, dice: float | None
+        self,
+        path: Path,
+        *,
+        url: str,
+        name: str,
+        base: str,
+        source: str,
+        dice: float | None,
+        cases: int | None = None,
     ) -> Item:
         """Copy a ``.model`` file in; it is there whole or not at all.
 
@@ -147,6 +158,7 @@ class Outbox:
             source=source,
             base=base,
             dice=dice,
+            cases=cases,
             created=datetime.now(UTC).isoformat(),
         )
         new = self._root / f"{_NEW}{item.id}"

@@ -36,6 +36,7 @@ def push_file(
     base: str,
     source: str = "",
     dice: float | None = None,
+    cases: int | None = None,
     merge_seconds: float = MERGE_SECONDS,
 ) -> Receipt:
     """Send a ``.model`` file as an update of a model, and look for it in the next version.
@@ -58,6 +59,8 @@ def push_file(
         SHA-256 of the model file of ours that it was made from.
     dice
         Mean Dice of the exam, or None.
+    cases
+        How many images it was taught, or None; it goes to servers that take it.
     merge_seconds
         How long to wait for the new version.
 
@@ -70,7 +73,9 @@ def push_file(
         was not shared before waits in the outbox.
     """
     check_not_shared(client.host, name, source)
-    item = outbox.put(path, url=client.url, name=name, base=base, source=source, dice=dice)
+    item = outbox.put(
+        path, url=client.url, name=name, base=base, source=source, dice=dice, cases=cases
+    )
     try:
         sent = send(client, outbox, item)
     except Outdated:
@@ -130,8 +135,8 @@ def send(client: DafneClient, outbox: Outbox, item: Item) -> Item:
 
 def _send_once(client: DafneClient, outbox: Outbox, item: Item) -> Item:
     path = outbox.file(item)
-    current = client.info(item.name).latest
-    if current != item.base:
+    info = client.info(item.name)
+    if info.latest != item.base:
         error = Outdated(
             f"The server has a newer version of '{item.name}' than the one that this was "
             "checked against, so it was not sent: check and push again."
@@ -140,19 +145,20 @@ def _send_once(client: DafneClient, outbox: Outbox, item: Item) -> Item:
         raise error
     time.sleep(max(0.0, _last.get(item.url, 0.0) + APART - time.monotonic()))
     outbox.save(replace(item, state="sending", reason=""))
+    leaves = item if "cases" in info.extensions else replace(item, cases=None)
     try:
-        client.upload(item.name, path, item.dice)
+        client.upload(item.name, path, item.dice, leaves.cases)
     except Uncertain as error:
-        note_share(item, "unknown")
+        note_share(leaves, "unknown")
         outbox.save(replace(item, state="unknown", reason=error.sentence))
         raise
     except ShareError as error:
-        note_share(item, "broken off" if isinstance(error, Unreachable) else "refused")
+        note_share(leaves, "broken off" if isinstance(error, Unreachable) else "refused")
         outbox.save(item.put_off(error.sentence))
         raise
     finally:
         _last[item.url] = time.monotonic()
-    note_share(item, "received")
+    note_share(leaves, "received")
     return outbox.save(replace(item, state="sent", reason=""))
 
 

@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_dante.adapt.loop import Cancelled
 from napari_dante.errors import JobError, UnsafeFile
 from napari_dante.files import save_array, sha256
 from napari_dante.model.trust import is_trusted
@@ -26,6 +29,7 @@ from napari_dante.model.trust import is_trusted
 __all__ = ["ForeignMask", "predict_foreign"]
 
 SECONDS = 1800.0
+_PATIENCE = 0.2
 _KEPT = ("PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS", "PYTHONPATH", "SYSTEMROOT", "LD_LIBRARY_PATH")
 _MOST_LABELS = 255
 _LONGEST_NAME = 64
@@ -51,7 +55,10 @@ class ForeignMask:
 
 
 def predict_foreign(
-    model: Path, image: NDArray[Any], spacing: tuple[float, float, float]
+    model: Path,
+    image: NDArray[Any],
+    spacing: tuple[float, float, float],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> ForeignMask:
     """Segment a volume with the code inside a ``.model`` file.
 
@@ -63,11 +70,15 @@ def predict_foreign(
         (z, y, x) in display order.
     spacing
         mm per voxel (z, y, x).
+    stopped
+        Asked now and then; the code is ended when it says so.
 
     Raises
     ------
     UnsafeFile
         If nobody has allowed the code of this file to run.
+    Cancelled
+        If it was stopped.
     JobError
         If it fails, takes too long or answers nonsense.
     """
@@ -84,41 +95,61 @@ def predict_foreign(
         save_array(folder / "image.npy", np.asarray(image, np.float32))
         asked = {"model": str(model.resolve()), "sha256": digest, "spacing": spacing}
         (folder / "request.json").write_text(json.dumps(asked))
-        _run(folder)
+        _run(folder, stopped)
         return _answer(folder, image.shape)
 
 
-def _run(folder: Path) -> None:
+def _run(folder: Path, stopped: Callable[[], bool]) -> None:
     environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
     environment |= {"HOME": str(folder), "TMPDIR": str(folder)}
     command = [sys.executable, "-m", "napari_dante.jobs.foreign_child", str(folder)]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=SECONDS,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise JobError("The code of this model took too long, so it was ended.") from None
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            errors = _waited(process, stopped)
+        finally:
+            process.kill()
+    if process.returncode != 0:
+        said = errors.decode(errors="replace").strip().splitlines()
         raise JobError(
             "The code of this model failed; it may need packages that are not installed here, "
             "or ask for what it must not do.",
-            detail=said[-1][:300] if said else f"exit code {done.returncode}",
+            detail=said[-1][:300] if said else f"exit code {process.returncode}",
         )
+
+
+def _waited(process: subprocess.Popen[bytes], stopped: Callable[[], bool]) -> bytes:
+    """Wait for the end of a process; return what it wrote about errors."""
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            return process.communicate(timeout=_PATIENCE)[1]
+        except subprocess.TimeoutExpired:
+            if stopped():
+                raise Cancelled("The prediction was cancelled.") from None
+            if time.monotonic() > end:
+                raise JobError("The code of this model took too long, so it was ended.") from None
 
 
 def _answer(folder: Path, shape: tuple[int, ...]) -> ForeignMask:
     """Read what the process has left; it is not to be trusted either."""
     try:
         told = json.loads((folder / "answer.json").read_text())
-        names = tuple(str(name)[:_LONGEST_NAME] for name in told["names"])
+        names = tuple(_readable(name) for name in told["names"])
         classes = np.load(folder / "mask.npy", allow_pickle=False)
         whole = classes.shape == shape and classes.dtype == np.uint8
-        if not whole or len(names) > _MOST_LABELS or classes.max(initial=0) > len(names):
+        distinct = all(names) and len(set(names)) == len(names) <= _MOST_LABELS
+        if not whole or not distinct or classes.max(initial=0) > len(names):
             raise ValueError("a mask of another form")
         return ForeignMask(classes, names, bool(told["network_cut"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise JobError(
             "The code of this model did not answer with masks.", detail=repr(error)
         ) from error
+
+
+def _readable(name: object) -> str:
+    """Return the name of a structure as it may be shown and stored."""
+    return "".join(letter for letter in str(name) if letter.isprintable())[:_LONGEST_NAME].strip()

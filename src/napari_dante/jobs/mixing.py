@@ -90,7 +90,7 @@ def write_mixture(path: Path, share: float, target: Path) -> ExamReport | None:
     report = examine_case(case, job.split(), new.spec, job.mask("before"), after, kept)
     recipe = {**(new.lineage.recipe or {}), "share_of_new": share}
     exam = None if report is None else report.summary()
-    lineage = new.lineage.child(job.base_hash(), recipe, exam)
+    lineage = new.lineage.child(job.base_hash(), recipe, exam, new.lineage.cases)
     write_model(target, replace(mixture, lineage=lineage))
     return report
 

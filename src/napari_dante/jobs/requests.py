@@ -61,7 +61,10 @@ class Export:
 
 @dataclass(frozen=True)
 class Import:
-    """Write the Dafne ``.model`` file as a model file of ours, called `name`."""
+    """Write the Dafne ``.model`` file as a model file of ours, called `name`.
+
+    Without a name it is called what the file says it is called, or else by its SHA-256.
+    """
 
     source: str
     out: str

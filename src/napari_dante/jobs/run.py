@@ -225,7 +225,10 @@ class _Run:
     def _write(self, weights: Mapping[str, NDArray[Any]], exam: ExamReport | None) -> None:
         start = self.start
         lineage = start.model.lineage.child(
-            start.digest, recipe_to_json(start.recipe), exam.summary() if exam else None
+            start.digest,
+            recipe_to_json(start.recipe),
+            exam.summary() if exam else None,
+            len(self.cases),
         )
         write_model(self.job.candidate, Model(self.spec, weights, lineage))
 

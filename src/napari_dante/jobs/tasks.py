@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from napari_dante.adapt.events import Word
 from napari_dante.adapt.loop import Cancelled
-from napari_dante.errors import JobError
+from napari_dante.errors import JobError, ModelError
 from napari_dante.evaluate.report import write_report
 from napari_dante.evaluate.split import Split
 from napari_dante.evaluate.uncertainty import slice_doubt
-from napari_dante.files import save_array, write_text
+from napari_dante.files import save_array, sha256, write_text
 from napari_dante.jobs.events import Event, Finished, Progress, Ready
 from napari_dante.jobs.folder import read_case
 from napari_dante.jobs.foreign import predict_foreign
@@ -34,12 +34,13 @@ from napari_dante.jobs.requests import (
 )
 from napari_dante.jobs.run import guarded, run_job
 from napari_dante.jobs.two_models import compare, merged
-from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne
-from napari_dante.model.file import read_model, write_model
+from napari_dante.model.dafne import DafneModel, from_dafne, read_dafne, to_dafne, write_dafne
+from napari_dante.model.file import check_name, read_model, write_model
 from napari_dante.model.likeness import check_likeness
 from napari_dante.model.merging import prove_files
 from napari_dante.model.precision import precision
 from napari_dante.model.segmenter import Segmenter, choose_device
+from napari_dante.model.shelf import shown
 
 __all__ = ["answer", "ready"]
 
@@ -86,7 +87,9 @@ def _predict(request: Predict, poll: Poll, tell: Callable[[Event], None]) -> Ite
     folder = Path(request.folder)
     image: NDArray[Any] = np.load(folder / "image.npy", allow_pickle=False)
     if request.model.endswith(".model"):
-        foreign = predict_foreign(Path(request.model), image, request.spacing)
+        foreign = predict_foreign(
+            Path(request.model), image, request.spacing, lambda: poll(False) == "cancel"
+        )
         write_text(folder / "labels.json", json.dumps(foreign.names))
         save_array(folder / "mask.npy", foreign.classes)
         yield Finished("mask.npy", time.monotonic() - begin)
@@ -146,7 +149,18 @@ def _export(request: Export) -> Iterator[Event]:
 def _import(request: Import) -> Iterator[Event]:
     begin = time.monotonic()
     out = Path(request.out)
-    model = from_dafne(read_dafne(Path(request.source)), request.name)
+    dafne = read_dafne(Path(request.source))
+    model = from_dafne(dafne, request.name or _name_of(dafne, Path(request.source)))
     lineage = replace(model.lineage, server_timestamp=request.server_timestamp)
     write_model(out, replace(model, lineage=lineage), half=False)
     yield Finished(out.name, time.monotonic() - begin)
+
+
+def _name_of(dafne: DafneModel, path: Path) -> str:
+    """Return what a file calls its model, where that can be a name."""
+    name = str(dafne.metadata.get("model_name", ""))
+    try:
+        check_name(name)
+    except ModelError:
+        return f"Dafne model {shown(sha256(path))}"
+    return name

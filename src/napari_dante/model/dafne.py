@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_dante.errors import ModelError, UnsafeFile
+from napari_dante.errors import ForeignCode, ModelError, UnsafeFile
 from napari_dante.files import atomic_path
 from napari_dante.model import dafne_pickle
+from napari_dante.model.dafne_slices import ORIENTATIONS
 from napari_dante.model.dafne_source import apply_source, init_source, learn_source
 from napari_dante.model.dante import dante_layout, dante_spec
 from napari_dante.model.file import KEY, Lineage, Model
@@ -189,8 +190,11 @@ def _portable(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", kind).clone(memory_format=torch.contiguous_format)
 
 
-def to_dafne(model: Model, base: DafneModel | None = None) -> DafneModel:
+def to_dafne(model: Model, base: DafneModel | None = None, *, by_slice: bool = False) -> DafneModel:
     """Return `model` as Dafne has it.
+
+    A two-dimensional network takes volumes like any other, because it is trained on
+    intensities that are scaled by the whole volume.
 
     Parameters
     ----------
@@ -199,11 +203,14 @@ def to_dafne(model: Model, base: DafneModel | None = None) -> DafneModel:
     base
         The server's version that `model` updates. Then everything but the weights and
         the timestamp is that of `base`, because a server keeps nothing else.
+    by_slice
+        Write a two-dimensional network as a model that Dafne calls slice by slice. It then
+        says of each slice what `model` says of a volume of that slice alone.
 
     Raises
     ------
     ModelError
-        If `model` is not a version of `base`.
+        If `model` is not a version of `base`, or not two-dimensional where it should be.
     """
     weights = {key: torch.from_numpy(np.array(value)) for key, value in model.weights.items()}
     now = int(time.time())
@@ -215,24 +222,29 @@ def to_dafne(model: Model, base: DafneModel | None = None) -> DafneModel:
         check_same_weights(base.weights, weights)
         ordered = {key: weights[key] for key in base.weights}
         return replace(base, weights=ordered, timestamp=max(now, base.timestamp + 1))
+    if by_slice and model.spec.slice_axis is None:
+        raise ModelError("Only a two-dimensional model can be called slice by slice.")
+    dimensionality = 2 if by_slice else 3
     return DafneModel(
         model_id=model.lineage.model_id,
         kind=_TORCH_KIND,
-        dimensionality=3,
+        dimensionality=dimensionality,
         timestamp=now,
         weights=weights,
-        metadata=_metadata(model, now),
+        metadata=_metadata(model, now, dimensionality),
         sources={
             "init_model_function": init_source(model.spec),
-            "apply_model_function": apply_source(model.spec),
-            "incremental_learn_function": learn_source(model.spec),
+            "apply_model_function": apply_source(model.spec, by_slice=by_slice),
+            "incremental_learn_function": learn_source(model.spec, by_slice=by_slice),
         },
     )
 
 
-def _metadata(model: Model, timestamp: int) -> dict[str, Any]:
+def _metadata(model: Model, timestamp: int, dimensionality: int) -> dict[str, Any]:
+    axis = model.spec.slice_axis if dimensionality == 2 else None
     return {
-        "dimensionality": "3",
+        **({} if axis is None else {"orientation": ORIENTATIONS[axis]}),
+        "dimensionality": str(dimensionality),
         "type": _TORCH_KIND,
         "model_type": _TORCH_KIND,
         "model_name": model.lineage.name,
@@ -278,9 +290,10 @@ def from_dafne(dafne: DafneModel, name: str) -> Model:
 
     Raises
     ------
+    ForeignCode
+        If its architecture is neither one that we wrote nor one of Dante's.
     ModelError
-        If its architecture is neither one that we wrote nor one of Dante's, its weights do
-        not fit it or are not finite, or `name` is not allowed.
+        If its weights do not fit it or are not finite, or `name` is not allowed.
     """
     spec, weights, history = _described(dafne)
     numbers = {
@@ -316,7 +329,7 @@ def _described(
         return ArchitectureSpec.from_json(ours["spec"]), dafne.weights, history
     layout = dante_layout(dafne.metadata)
     if layout is None:
-        raise ModelError(
+        raise ForeignCode(
             "The architecture of this Dafne model is not recognised, so it cannot be used here."
         )
     return dante_spec(dafne.metadata), layout.to_ours(dafne.weights), {}

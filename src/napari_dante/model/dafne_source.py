@@ -16,7 +16,15 @@ from textwrap import indent
 from types import ModuleType
 
 from napari_dante.errors import ModelError
-from napari_dante.model import dafne_apply, dafne_learn, grids, inference, precision, slices
+from napari_dante.model import (
+    dafne_apply,
+    dafne_learn,
+    dafne_slices,
+    grids,
+    inference,
+    precision,
+    slices,
+)
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["apply_source", "init_source", "learn_source"]
@@ -58,39 +66,46 @@ def init_source(spec: ArchitectureSpec) -> str:
     return _safe("def napari_dante_init():\n" + indent("\n".join(parts), "    "))
 
 
-def apply_source(spec: ArchitectureSpec) -> str:
+def apply_source(spec: ArchitectureSpec, *, by_slice: bool = False) -> str:
     """Return the text of a function (model object, data) that segments a volume.
 
-    ``data`` and the result are those of :func:`napari_dante.model.dafne_apply.segment`.
+    ``data`` and the result are those of :func:`napari_dante.model.dafne_apply.segment`;
+    with `by_slice` they are one slice, see :mod:`napari_dante.model.dafne_slices`.
 
     Raises
     ------
     ModelError
         If dafne-dl would change the text on loading.
     """
-    parts = [
-        *(_alone(module) for module in PARTS),
-        f"return segment(\n    model_object.model,\n    data,\n{_grid(spec)})\n",
-    ]
+    parts = [_alone(module) for module in PARTS]
+    if by_slice:
+        parts.append(_alone(dafne_slices))
+        parts.append(f"data = one_slice(data, {spec.slice_axis})")
+    parts.append(f"masks = segment(\n    model_object.model,\n    data,\n{_grid(spec)})")
+    found = "{name: mask[:, :, 0] for name, mask in masks.items()}" if by_slice else "masks"
+    parts.append(f"return {found}\n")
     return _safe("def napari_dante_apply(model_object, data):\n" + indent("\n".join(parts), "    "))
 
 
-def learn_source(spec: ArchitectureSpec) -> str:
+def learn_source(spec: ArchitectureSpec, *, by_slice: bool = False) -> str:
     """Return the text of a function that lets the model learn from corrected volumes.
 
     It takes (model object, data, outputs, batch size, minimum of volumes); see
-    :func:`napari_dante.model.dafne_learn.learn`.
+    :func:`napari_dante.model.dafne_learn.learn`. With `by_slice` they are slices.
 
     Raises
     ------
     ModelError
         If dafne-dl would change the text on loading.
     """
-    parts = [
-        *(_alone(module) for module in (*PARTS, dafne_learn)),
+    parts = [_alone(module) for module in (*PARTS, dafne_learn)]
+    if by_slice:
+        parts.append(_alone(dafne_slices))
+        parts.append(f"data, outputs = several_slices(data, outputs, {spec.slice_axis})")
+    parts.append(
         "return learn(\n    model_object.model,\n    data,\n    outputs,\n"
-        f"{_grid(spec)}    minimum=minimum,\n)\n",
-    ]
+        f"{_grid(spec)}    minimum=minimum,\n)\n"
+    )
     head = "def napari_dante_learn(model_object, data, outputs, batch_size=1, minimum=1):\n"
     return _safe(head + indent("\n".join(parts), "    "))
 

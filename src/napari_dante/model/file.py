@@ -54,6 +54,8 @@ class Lineage:
     card
         What it was made for and how good it was, or None: once taught, a model is no longer
         what its card says.
+    cases
+        How many images its last lesson learned from, or None.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Lineage:
     created: str = ""
     software: str = ""
     card: Card | None = None
+    cases: int | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -75,9 +78,13 @@ class Lineage:
             object.__setattr__(self, "software", version("napari-dante"))
 
     def child(
-        self, parent: str | None, recipe: Mapping[str, Any], exam: Mapping[str, Any] | None
+        self,
+        parent: str | None,
+        recipe: Mapping[str, Any],
+        exam: Mapping[str, Any] | None,
+        cases: int | None = None,
     ) -> Lineage:
-        """Return the lineage of a version taught from the file with SHA-256 `parent`.
+        """Return the lineage of a version taught on `cases` from the file with SHA-256 `parent`.
 
         Without a parent it is the first version of its line.
         """
@@ -90,6 +97,7 @@ class Lineage:
             created="",
             software="",
             card=None,
+            cases=cases,
         )
 
     @classmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +14,13 @@ from platformdirs import user_data_path
 
 from napari_dante.errors import ModelError
 from napari_dante.files import atomic_path, sha256, write_text
-from napari_dante.model.file import Lineage, check_name, read_header
+from napari_dante.model.file import (
+    Lineage,
+    check_name,
+    read_header,
+    read_model,
+    write_model,
+)
 from napari_dante.model.spec import ArchitectureSpec
 
 __all__ = ["Library", "Version", "number_of"]
@@ -125,14 +132,52 @@ class Library:
             If `candidate` is not a model of ours.
         """
         _, lineage = read_header(candidate)
-        folder = self._root / lineage.name
-        numbered = self._numbered(lineage.name)
+
+        def copied(target: Path) -> None:
+            with atomic_path(target) as temporary:
+                shutil.copyfile(candidate, temporary)
+
+        return self._add(lineage.name, copied)
+
+    def _add(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Let a file be written as the next version of a name, and make it current."""
+        folder, numbered = self._root / name, self._numbered(name)
         number = int(numbered[-1].stem) + 1 if numbered else 1
         target = folder / f"{number:04d}.safetensors"
-        with atomic_path(target) as temporary:
-            shutil.copyfile(candidate, temporary)
+        write(target)
         write_text(folder / "current", target.name)
         return target
+
+    def _identity(self, name: str) -> str:
+        return self.header(name)[1].model_id
+
+    def take(self, file: Path) -> str:
+        """Bring in a model file that somebody was given; return what it is called here.
+
+        It is the next version of a model that it continues. Where another model has its
+        name already, it gets a number behind it.
+
+        Raises
+        ------
+        ModelError
+            If `file` is not a model of ours.
+        """
+        lineage = read_header(file)[1]
+        digest, name, number = sha256(file), lineage.name, 1
+        while (known := self.versions(name)) and self._identity(name) != lineage.model_id:
+            number += 1
+            name = f"{lineage.name[:58]} ({number})"
+        for path in known:
+            if sha256(path) == digest:
+                self.use(name, path)
+                return name
+        if name == lineage.name:
+            self.keep(file)
+            return name
+        model = read_model(file)
+        renamed = replace(model, lineage=replace(lineage, name=name))
+        self._add(name, lambda target: write_model(target, renamed, half=False))
+        return name
 
     def use(self, name: str, version: Path) -> None:
         """Make one of :meth:`versions` the current one; the others stay.

@@ -31,7 +31,10 @@ from napari_dante.ui.states import Step, Task
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-__all__ = ["Controller"]
+__all__ = ["OWN_CODE", "Controller"]
+
+
+OWN_CODE = "A model that runs by its own code cannot be taught here; choose another one to teach."
 
 
 class Controller(Sharer):
@@ -135,6 +138,9 @@ class Controller(Sharer):
 
     def teach(self) -> None:
         """Teach the chosen model from the corrected slices, or go on after a break."""
+        if self.runs_own_code:
+            self._refuse(TeachError(OWN_CODE))
+            return
         before = self.lesson
         lesson = before or self._new_lesson()
         try:

@@ -18,6 +18,7 @@ from napari_dante.errors import DanteError, ModelError, SeriesChoice, VolumeErro
 from napari_dante.jobs.events import Event
 from napari_dante.model.file import Lineage, read_header
 from napari_dante.model.library import Library
+from napari_dante.model.shelf import Shelf
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.ui import work
 from napari_dante.ui.activity import Activity
@@ -74,6 +75,7 @@ class Desk(QObject):
         super().__init__(parent)
         self.viewer = viewer
         self.library = library or Library()
+        self.shelf = Shelf()
         self.settings = read_settings()
         self.engine = Engine(self.settings.threads, self)
         self.series: Series | None = None
@@ -106,6 +108,16 @@ class Desk(QObject):
     def sessions(self) -> list[Session]:
         """One for each image of ours in the viewer."""
         return list(self._sessions.values())
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of all models that can predict."""
+        return (*self.library.names(), *self.shelf.names())
+
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether the chosen model is a file that only its own code can run."""
+        return self.shelf.find(self.model) is not None
 
     @property
     def header(self) -> tuple[ArchitectureSpec, Lineage] | None:
@@ -151,12 +163,12 @@ class Desk(QObject):
             self._refuse(VolumeError("Open an image first."))
             return
         image, spacing = np.asarray(session.image.data), session.geometry.spacing
+        own_code = self.runs_own_code
         events = work.predict(self.engine.worker, image, spacing, model, self.settings.device)
 
         def done(proposal: work.Proposal) -> None:
-            spec, _ = read_header(model)
-            kept = session.propose(proposal.mask, spec, proposal.doubt)
-            odd = misfit(spec, spacing, proposal.mask)
+            kept = session.propose(proposal.mask, proposal, proposal.doubt)
+            odd = misfit(None if own_code else read_header(model)[0], spacing, proposal.mask)
             if kept:
                 self.notice.emit(
                     f"{kept} corrected or approved slices were left as they are; Ctrl+Z takes "
@@ -208,7 +220,9 @@ class Desk(QObject):
         self.failed.emit(error.sentence)
 
     def _model_file(self) -> Path | None:
-        return self.library.resolve(self.model) if self.model is not None else None
+        if self.model is None:
+            return None
+        return self.shelf.find(self.model) or self.library.resolve(self.model)
 
     def _later(self) -> None:
         """Tell what changed once the array is written: napari announces strokes before."""

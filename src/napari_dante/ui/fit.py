@@ -15,25 +15,28 @@ _FACTOR = 3.0
 _TIMES = " \N{MULTIPLICATION SIGN} "
 
 
-def misfit(spec: ArchitectureSpec, spacing: Sequence[float], mask: NDArray[Any]) -> str:
+def misfit(spec: ArchitectureSpec | None, spacing: Sequence[float], mask: NDArray[Any]) -> str:
     """Return what a person should know about a proposal, empty where nothing is odd.
 
     Parameters
     ----------
     spec
-        The model.
+        The model; None for one that does not say what it is made for.
     spacing
         mm per voxel of the image (z, y, x).
     mask
         What the model found in it.
     """
     if not mask.any():
-        names = ", ".join(label.name for label in spec.labels)
+        names = ", ".join(label.name for label in spec.labels) if spec is not None else ""
+        named = f" ({names})" if names else ""
         return (
-            f"The model found none of its structures here ({names}): it may be for another part "
+            f"The model found none of its structures here{named}: it may be for another part "
             "of the body or another kind of image. Choose another model, or paint a few slices "
             "and teach it."
         )
+    if spec is None:
+        return ""
     ratios = [mine / its for mine, its in zip(spacing, spec.spacing, strict=True)]
     if all(1 / _FACTOR < ratio < _FACTOR for ratio in ratios):
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from napari.layers import Image, Labels
@@ -14,7 +14,7 @@ from napari_dante.corrections.journal import Saved
 from napari_dante.errors import TeachError
 from napari_dante.evaluate.uncertainty import suggest
 from napari_dante.jobs.folder import CaseData
-from napari_dante.model.spec import ArchitectureSpec, further_labels
+from napari_dante.model.spec import further_labels
 from napari_dante.ui.keeper import Keeper
 from napari_dante.ui.keys import Keys
 from napari_dante.ui.layers import grid_of, labels_kwargs, name_labels
@@ -31,6 +31,14 @@ __all__ = ["PREVIEW", "Session", "is_ours"]
 
 Doubt = tuple[NDArray[np.float64], ...]
 PREVIEW = "New model (not kept yet)"
+
+
+class Named(Protocol):
+    """What names the structures 1, 2, … of a mask."""
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Name and colour of each."""
 
 
 def is_ours(layer: Any) -> bool:  # noqa: ANN401
@@ -190,9 +198,7 @@ class Session:
             "them, or approve slices that show it."
         )
 
-    def propose(
-        self, mask: NDArray[np.uint8], spec: ArchitectureSpec, doubt: Doubt | None = None
-    ) -> int:
+    def propose(self, mask: NDArray[np.uint8], spec: Named, doubt: Doubt | None = None) -> int:
         """Show a model's mask: a first one as a layer, a later one where nobody corrected.
 
         A model that knows other structures gets a layer of its own, as does a mask on
@@ -203,7 +209,7 @@ class Session:
         mask
             Class numbers (z, y, x).
         spec
-            Of the model.
+            Of the model, or what else names its structures.
         doubt
             How unsure the model is of each slice across z, y and x, where it was asked.
 
@@ -317,7 +323,7 @@ class Session:
             trusted=record.trusted(data),
         )
 
-    def preview(self, mask: NDArray[np.uint8], spec: ArchitectureSpec) -> None:
+    def preview(self, mask: NDArray[np.uint8], spec: Named) -> None:
         """Show the taught model's mask in a layer of its own that cannot be painted on."""
         self.end_preview()
         selected = self._viewer.layers.selection.active
@@ -362,5 +368,5 @@ class Session:
             self.tracker = None
 
 
-def _table(spec: ArchitectureSpec) -> dict[int, Label]:
+def _table(spec: Named) -> dict[int, Label]:
     return dict(enumerate(spec.labels, start=1))

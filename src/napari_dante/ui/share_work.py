@@ -58,6 +58,8 @@ class Offer:
         The conditions for sharing.
     dice
         Mean Dice of the exam, which is sent along, or None.
+    cases
+        How many images it was taught, where it is sent along: only to servers that take it.
     size
         Bytes of the model file here.
     key
@@ -71,6 +73,7 @@ class Offer:
     model: Path
     lights: tuple[Light, ...]
     dice: float | None
+    cases: int | None
     size: int
     key: str = field(repr=False)
 
@@ -125,7 +128,7 @@ def check(
         theirs, ours = Path(folder) / "server.model", Path(folder) / "server.safetensors"
         with DafneClient(url, secret) as client:
             version = client.download(lineage.name, theirs)
-            server = client.host
+            server, takes = client.host, client.info(lineage.name).extensions
         if key:
             _remember(url, key)
         yield from ask(worker, Import(str(theirs), str(ours), lineage.name, version))
@@ -135,11 +138,12 @@ def check(
             report = yield from _compare(worker, Path(folder), ours, model, exam, merge=True)
             lights = judge(read_model(model), read_model(ours), verdict, report)
     dice, size = (lineage.exam or {}).get("after"), model.stat().st_size
-    return Offer(url, lineage.name, server, version, model, lights, dice, size, secret)
+    cases = lineage.cases if "cases" in takes else None
+    return Offer(url, lineage.name, server, version, model, lights, dice, cases, size, secret)
 
 
 def push(worker: Worker, offer: Offer) -> Generator[Event, None, Receipt]:
-    """Send what was offered: nothing but the weights, the name and one number.
+    """Send what was offered: nothing but the weights, the name and a number or two.
 
     Raises
     ------
@@ -164,6 +168,7 @@ def push(worker: Worker, offer: Offer) -> Generator[Event, None, Receipt]:
             base=offer.version,
             source=sha256(offer.model),
             dice=offer.dice,
+            cases=offer.cases,
         )
 
 

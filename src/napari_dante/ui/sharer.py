@@ -15,9 +15,9 @@ from napari_dante.federated.history import Receipt
 from napari_dante.federated.outbox import Item, Outbox
 from napari_dante.model.library import Library
 from napari_dante.ui import share_work
-from napari_dante.ui.desk import Desk
 from napari_dante.ui.settings import remember_server
 from napari_dante.ui.states import Task
+from napari_dante.ui.taker import Taker
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Sharer"]
 
 
-class Sharer(Desk):
-    """The desk, and a server that weights go to and come from."""
+class Sharer(Taker):
+    """The desk, models from elsewhere, and a server that weights go to and come from."""
 
     checked = Signal(object)
     pushed = Signal(object)
@@ -132,6 +132,9 @@ class Sharer(Desk):
     def _server_model(self, url: str) -> Path | None:
         """Return the file of the chosen model, or refuse and return None."""
         model = self._model_file()
+        if self.runs_own_code:
+            self._refuse(ShareError("A model that runs by its own code cannot be shared here."))
+            return None
         if model is None or not url:
             self._refuse(ShareError("Enter the address of the Dafne server first."))
             return None

@@ -31,6 +31,7 @@ class Task(Enum):
     """What runs in the background; the value is what a person reads."""
 
     OPEN = "Opening"
+    TAKE = "Opening a model"
     PREDICT = "Predicting"
     TEACH = "Teaching"
     CHECK = "Asking the server"

@@ -23,6 +23,7 @@ from napari_dante.ui.cards import ProgressRow, button, row, text
 from napari_dante.ui.controller import Controller
 from napari_dante.ui.labelbox import LabelBox
 from napari_dante.ui.layers import VIEWS
+from napari_dante.ui.modelbox import ModelBox
 from napari_dante.ui.samples import SAMPLES, sample_path
 from napari_dante.ui.states import SliceState, Task
 from napari_dante.ui.strip import SliceStrip
@@ -151,6 +152,7 @@ class PredictStep(QWidget):
         self.model.setAccessibleName("Model")
         self.model.textActivated.connect(controller.choose_model)
         self.about = text(faint=True)
+        self.file = ModelBox(controller)
         self.predict = button("Predict", controller.predict, primary=True)
         self.adopt = button("Correct the open mask", controller.adopt)
         self.restore = button("Restore", controller.restore)
@@ -160,7 +162,7 @@ class PredictStep(QWidget):
         layout.setSpacing(6)
         for widget in (
             *(self.model, self.about, self.restore),
-            *(self.predict, self.adopt, self.progress),
+            *(self.predict, self.adopt, self.progress, self.file),
         ):
             layout.addWidget(widget)
 
@@ -173,9 +175,10 @@ class PredictStep(QWidget):
         """Show the models and whether one can be asked."""
         controller = self._controller
         self.model.clear()
-        self.model.addItems(controller.library.names())
+        self.model.addItems(controller.models)
         self.model.setCurrentText(controller.model or "")
         self.about.setText(self._about())
+        self.file.refresh()
         running = controller.engine.task is Task.PREDICT
         if running and self.progress.isHidden():
             self.progress.begin()
@@ -202,6 +205,11 @@ class PredictStep(QWidget):
         header = self._controller.header
         if self._controller.model is None:
             return "There is no model on this computer yet."
+        if self._controller.runs_own_code:
+            return (
+                "Runs by the code inside its file, which you trusted, apart and without the "
+                "network. It proposes masks; it cannot be taught or shared here."
+            )
         if header is None:
             return "This model cannot be read; choose another one."
         spec, lineage = header

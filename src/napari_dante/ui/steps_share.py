@@ -19,6 +19,7 @@ __all__ = ["ShareStep"]
 
 _OURS = (Task.CHECK, Task.PUSH, Task.RETRY, Task.LOOK)
 _CANCELLABLE = (Task.CHECK, Task.LOOK)
+_MARKS = {"merged": "✔ ", "refused": "✘ "}
 _STATES = {
     "waiting": "waits to be sent to",
     "sending": "is on its way to",
@@ -82,7 +83,8 @@ class ShareStep(QWidget):
         controller, offer = self._controller, self._controller.offer
         task = controller.engine.task
         for widget in (self.check, self.look):
-            widget.setEnabled(task is None and controller.model is not None)
+            able = controller.model is not None and not controller.runs_own_code
+            widget.setEnabled(task is None and able)
         fit = offer is not None and fit_to_share(offer.lights)
         sent = controller.receipt is not None
         self.lights.setVisible(offer is not None and not sent)
@@ -96,8 +98,7 @@ class ShareStep(QWidget):
         self._show_task(task)
         self.receipt.setVisible(sent)
         if controller.receipt is not None:
-            merged = controller.receipt.outcome == "merged"
-            mark = "✔ " if merged else "○ Sent. "
+            mark = _MARKS.get(controller.receipt.outcome, "○ Sent. ")
             self.receipt.setText(mark + controller.receipt.sentence)
         self._show_offer()
         self.news.refresh()
@@ -125,9 +126,10 @@ class ShareStep(QWidget):
             return
         self.lights.setText("<br>".join(self._light(light) for light in offer.lights))
         dice = f", its exam score {offer.dice:.2f}" if offer.dice is not None else ""
+        cases = f", how many images it learned from ({offer.cases})" if offer.cases else ""
         self.leaves.setText(
             f"Leaves for {offer.server}: the weights of {offer.name} "
-            f"({offer.size / 1e6:.1f} MB){dice}.\n"
+            f"({offer.size / 1e6:.1f} MB){dice}{cases}.\n"
             "Stays here: images, masks, names, paths, DICOM tags."
         )
 

@@ -11,7 +11,7 @@ from napari_dante.errors import TeachError
 from napari_dante.jobs.events import Adjusted, Event, Progress, Started
 from napari_dante.ui.advanced import Advanced
 from napari_dante.ui.cards import ProgressRow, button, row, text
-from napari_dante.ui.controller import Controller
+from napari_dante.ui.controller import OWN_CODE, Controller
 from napari_dante.ui.curve import LearningCurve
 from napari_dante.ui.drawer import Drawer
 from napari_dante.ui.states import Task
@@ -130,6 +130,8 @@ class TeachStep(QWidget):
         lesson = controller.lesson
         if lesson is not None and lesson.taught:
             return "First keep or discard the last result, below.", False
+        if controller.runs_own_code:
+            return OWN_CODE, False
         try:
             split = controller.split
             controller.recipe()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_dante.adapt.recipe import Recipe
 from napari_dante.adapt.training import Device
-from napari_dante.errors import JobError
+from napari_dante.errors import DanteError, ForeignCode, JobError
 from napari_dante.evaluate.run_report import RunReport
 from napari_dante.files import save_array
 from napari_dante.jobs.client import Worker
@@ -24,7 +25,10 @@ from napari_dante.jobs.folder import CaseData, JobFolder, create_job
 from napari_dante.jobs.rehearsal import rehearsal
 from napari_dante.jobs.reporting import report_of
 from napari_dante.jobs.requests import Predict, Request, Teach
+from napari_dante.model.file import read_header
+from napari_dante.model.spec import further_labels
 from napari_dante.ui import casebook
+from napari_dante.volume import Label
 
 __all__ = ["Cancelled", "Proposal", "Taught", "WorkerDied", "ask", "predict", "teach"]
 
@@ -37,6 +41,14 @@ class WorkerDied(JobError):
     """The background process ended in the middle; the job can be resumed."""
 
 
+_KINDS: dict[str, type[DanteError]] = {
+    "cancelled": Cancelled,
+    "worker": WorkerDied,
+    "cluster": WorkerDied,
+    "foreigncode": ForeignCode,
+}
+
+
 class Proposal(NamedTuple):
     """What a model says of an image.
 
@@ -45,11 +57,14 @@ class Proposal(NamedTuple):
     mask
         Class numbers, shape of the image (z, y, x).
     doubt
-        How unsure it is of each slice across z, y and x.
+        How unsure it is of each slice across z, y and x; None where it does not tell.
+    labels
+        What the numbers 1, 2, … are.
     """
 
     mask: NDArray[np.uint8]
-    doubt: tuple[NDArray[np.float64], ...]
+    doubt: tuple[NDArray[np.float64], ...] | None
+    labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +93,12 @@ def predict(
         save_array(Path(folder) / "image.npy", image)
         yield from ask(worker, Predict(folder, str(model), spacing, device, doubt=True))
         mask = np.load(Path(folder) / "mask.npy", allow_pickle=False)
+        named = Path(folder) / "labels.json"
+        if named.is_file():
+            return Proposal(mask, None, further_labels((), json.loads(named.read_text())))
         doubt = np.load(Path(folder) / "doubt.npy", allow_pickle=False)
-    return Proposal(mask, tuple(np.split(doubt, np.cumsum(image.shape)[:-1])))
+    slices = tuple(np.split(doubt, np.cumsum(image.shape)[:-1]))
+    return Proposal(mask, slices, read_header(model)[0].labels)
 
 
 def teach(
@@ -142,7 +161,4 @@ def _checked(events: Iterator[Event]) -> Iterator[Event]:
         if not isinstance(event, Failed):
             yield event
             continue
-        kind = {"cancelled": Cancelled, "worker": WorkerDied, "cluster": WorkerDied}.get(
-            event.kind, JobError
-        )
-        raise kind(event.sentence, event.detail)
+        raise _KINDS.get(event.kind, JobError)(event.sentence, event.detail)

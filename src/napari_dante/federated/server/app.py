@@ -32,6 +32,9 @@ from napari_dante.federated.server.uploads import Upload, Uploads
 
 __all__ = ["create_app"]
 
+EXTENSIONS = ("cases", "my_uploads")
+"""What this server takes beyond Dafne's protocol: a form field, and a route."""
+
 Text = Annotated[str, StringConstraints(max_length=256)]
 
 
@@ -127,7 +130,7 @@ def _add_queries(app: FastAPI, server: _Server) -> None:
         info = server.store.info(query.model_type)
         if info is None:
             raise Refused(404, "no models found for this type")
-        return info
+        return info | {"extensions": list(EXTENSIONS)}
 
     @app.post("/get_model")
     def get_model(query: _Version, request: Request) -> FileResponse:

@@ -309,6 +309,7 @@ def test_nothing_is_wider_than_the_panel(ready: DanteDock, qtbot: QtBot) -> None
     for drawer in (result.export, result.exam.details, ready.teach.drawer, ready.history):
         drawer.open()
     ready.controller.lesson.overlays.show_errors("after")
+    ready.controller.session.add_structure(name)
     for method in ("auto", "lora", "scratch"):
         ready.controller.choose_method(method)
         ready.refresh()

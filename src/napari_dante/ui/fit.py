@@ -12,7 +12,7 @@ from napari_dante.model.spec import ArchitectureSpec
 __all__ = ["misfit"]
 
 _FACTOR = 3.0
-_TIMES = " \N{MULTIPLICATION SIGN} "
+_TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 
 
 def misfit(spec: ArchitectureSpec, spacing: Sequence[float], mask: NDArray[Any]) -> str:
@@ -38,8 +38,8 @@ def misfit(spec: ArchitectureSpec, spacing: Sequence[float], mask: NDArray[Any])
     if all(1 / _FACTOR < ratio < _FACTOR for ratio in ratios):
         return ""
     return (
-        f"This model was made for voxels of {_size(spec.spacing)} mm, and this image has "
-        f"{_size(spacing)} mm: look at the mask with care, and teach it."
+        f"This model was made for voxels of {_size(spec.spacing)}\N{NO-BREAK SPACE}mm, and this image has "
+        f"{_size(spacing)}\N{NO-BREAK SPACE}mm: look at the mask with care, and teach it."
     )
 
 

@@ -38,10 +38,11 @@ def misfit(spec: ArchitectureSpec, spacing: Sequence[float], mask: NDArray[Any])
     if all(1 / _FACTOR < ratio < _FACTOR for ratio in ratios):
         return ""
     return (
-        f"This model was made for voxels of {_size(spec.spacing)}\N{NO-BREAK SPACE}mm, and this image has "
-        f"{_size(spacing)}\N{NO-BREAK SPACE}mm: look at the mask with care, and teach it."
+        f"This model was made for voxels of {_size(spec.spacing)}, and this image has "
+        f"{_size(spacing)}: look at the mask with care, and teach it."
     )
 
 
 def _size(spacing: Sequence[float]) -> str:
-    return _TIMES.join(f"{step:.3g}" for step in spacing)
+    """Return mm that stay on one line."""
+    return _TIMES.join(f"{step:.3g}" for step in spacing) + "\N{NO-BREAK SPACE}mm"

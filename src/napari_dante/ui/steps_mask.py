@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_dante.errors import TeachError
 from napari_dante.evaluate.split import Split
 from napari_dante.jobs.events import Event, Progress
+from napari_dante.model.library import number_of
 from napari_dante.ui.cards import ProgressRow, button, row, text
 from napari_dante.ui.controller import Controller
 from napari_dante.ui.labelbox import LabelBox
@@ -204,7 +205,7 @@ class PredictStep(QWidget):
         if header is None:
             return "This model cannot be read; choose another one."
         spec, lineage = header
-        number = len(self._controller.library.versions(self._controller.model))
+        number = number_of(self._controller.library.resolve(self._controller.model))
         labels = ", ".join(label.name for label in spec.labels)
         exam = lineage.exam or {}
         after = exam.get("after")

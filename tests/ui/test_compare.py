@@ -228,7 +228,7 @@ def test_everything_is_exported(
     for name, part in (("run", exam), ("strip", exam.strip), ("curve", exam.curve)):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert len(np.unique(np.asarray(picture))) > 10, "an empty picture"
-            assert picture.size[1] >= 2 * part.sizeHint().height()
+            assert part is exam or picture.size[1] >= 2 * part.sizeHint().height()
     steps = list(csv.DictReader((tmp_path / "curve.csv").read_text().splitlines()))
     curve = ready.controller.report.curve
     for column, points in (("exam_dice", curve.dice), ("learning_error", curve.loss)):

@@ -124,7 +124,7 @@ def save_picture(widget: QWidget, target: Path) -> None:
         If the disk does not take it.
     """
     least = widget.sizeHint().height()
-    if not widget.isVisible() or widget.height() < least:
+    if widget.layout() is None and (not widget.isVisible() or widget.height() < least):
         widget.resize(_WIDTH, least)
     pixmap = QPixmap(widget.size() * _SHARP)
     pixmap.setDevicePixelRatio(_SHARP)

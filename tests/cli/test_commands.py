@@ -509,3 +509,30 @@ sys.stderr.write(str(sorted({"torch", "monai", "napari", "numpy"} & set(sys.modu
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]"
+
+
+def test_teach_spares_what_was_examined_before(
+    dante: Callable[..., tuple[int, str, str]],
+    files: tuple[Path, Path],
+    model_file: Path,
+    tmp_path: Path,
+) -> None:
+    options = ("--model", model_file, "--set", "steps=2", "--out", tmp_path / "m.safetensors")
+
+    def taught(slices: str, name: str, *more: object) -> JobFolder:
+        case = ("--case", *files, "--slices", slices)
+        command = ("teach", *more, *case, *options, "--recipe", "lora", "--job", tmp_path / name)
+        status, _, said = dante(*command)
+        assert status == 0, said
+        return JobFolder(tmp_path / name)
+
+    first = taught("6,8,10,12,14", "first").split().exam
+    assert first
+    again = taught("5-15", "second", "--exam-fraction", "0.1").split()
+    assert set(first) <= set(again.exam)
+    assert set(again.learn).isdisjoint(first)
+    twin = tmp_path / "twin.nii.gz"
+    image = nibabel.load(files[0])
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata() * 2, image.affine), twin)
+    other = taught("5-15", "third", "--case", twin, files[1], "--slices", "5-15").case(1)
+    assert not other.trusted[list(again.exam)].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ import numpy as np
 from napari.layers import Labels
 from PIL import Image
 
-from napari_dante.ui.demo import SLICES
+from napari_dante.errors import DanteError
+from napari_dante.ui.demo import MODEL, SLICES
 from napari_dante.ui.dock import DanteDock
 from napari_dante.ui.pump import pump, wait_for
-from napari_dante.ui.samples import sample_path
+from napari_dante.ui.samples import SAMPLES, sample_path
 from napari_dante.volume import open_labels
 
-__all__ = ["STATES", "Stage", "State", "state"]
+__all__ = ["LARGE", "SMALL", "STATES", "Stage", "State", "state"]
 
-SMALL, LARGE = (1366, 768), (3840, 2160)
+SMALL = (1366, 768)
+LARGE = (1920, 1080)
+"""With two pixels for each of these: a 4K screen as people have it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class State:
 
     name: str
     reach: Callable[[Stage], None]
+    fresh: bool
     light: bool
     large: bool
 
@@ -36,18 +41,22 @@ class State:
 STATES: dict[str, State] = {}
 
 
-def state(*, light: bool = False, large: bool = False) -> Callable[..., Callable[[Stage], None]]:
+def state(
+    *, fresh: bool = False, light: bool = False, large: bool = False
+) -> Callable[..., Callable[[Stage], None]]:
     """Make a function a state; its name is that of the picture, states follow each other.
 
     Parameters
     ----------
+    fresh
+        Begin in a new window of a person who has done nothing yet.
     light, large
         Take it on the light theme and on a 4K screen, too.
     """
 
     def add(reach: Callable[[Stage], None]) -> Callable[[Stage], None]:
         name = reach.__name__.replace("_", "-")
-        STATES[name] = State(name, reach, light, large)
+        STATES[name] = State(name, reach, fresh, light, large)
         return reach
 
     return add
@@ -61,18 +70,20 @@ class Stage:
     ----------
     out
         Folder of the pictures.
-    only
-        States to take pictures of; the others are only gone through.
     steps
         Steps of the lesson, None for those of the method.
+    large
+        Whether the screen is a 4K one.
+    ends
+        What is to be ended with the window.
     """
 
     viewer: napari.Viewer
     dock: DanteDock
     out: Path
-    only: tuple[str, ...] = ()
     steps: int | None = None
-    taken: list[Path] = field(default_factory=list)
+    large: bool = False
+    ends: ExitStack = field(default_factory=ExitStack)
 
     @property
     def controller(self) -> Any:
@@ -85,6 +96,22 @@ class Stage:
     def wait(self, done: Any, start: Callable[[], object]) -> None:
         """Start something and wait until it is done."""
         wait_for(done, self.controller.failed, lambda: start())
+        pump(300)
+
+    def open(self, name: str) -> None:
+        """Open a sample."""
+        path, title = sample_path(name), SAMPLES[name]
+        self.wait(self.controller.opened, lambda: self.controller.open_volume(path, name=title))
+        self.controller.choose_model(MODEL)
+
+    def predict(self) -> None:
+        """Press Predict and wait for the mask."""
+        self.wait(self.controller.predicted, self.dock.predict.predict.click)
+
+    def try_to(self, done: Any, start: Callable[[], object]) -> None:
+        """Start something that will fail, and wait until it has."""
+        with suppress(DanteError):
+            self.wait(done, start)
         pump(300)
 
     def show(self, index: int) -> None:
@@ -111,22 +138,16 @@ class Stage:
 
     def take(self, one: State) -> None:
         """Take the pictures of a state."""
-        if self.only and one.name not in self.only:
+        if self.large:
+            self._picture(f"{one.name}-4k")
             return
         self._picture(one.name)
         if one.light:
             self.viewer.theme = "light"
             self._picture(f"{one.name}-light")
             self.viewer.theme = "dark"
-        if one.large:
-            self.viewer.window.resize(*LARGE)
-            self._picture(f"{one.name}-4k")
-            self.viewer.window.resize(*SMALL)
-            pump(300)
 
     def _picture(self, name: str) -> None:
         pump(900)
         shot = self.viewer.screenshot(canvas_only=False, flash=False)
-        path = self.out / f"{name}.png"
-        Image.fromarray(shot).convert("RGB").save(path, optimize=True)
-        self.taken.append(path)
+        Image.fromarray(shot).convert("RGB").save(self.out / f"{name}.png", optimize=True)

@@ -1,6 +1,6 @@
-"""The states, in the order in which a person meets them.
+"""The way from an empty window to a kept model, in the order in which a person goes it.
 
-A new one is a function below the decorator, at the place where the window is in the state
+A new state is a function below the decorator, at the place where the window is in the state
 before it.
 """
 
@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import signal
 
-from napari_dante.errors import DanteError
 from napari_dante.jobs.events import Progress
-from napari_dante.ui.demo import MODEL, SLICES
+from napari_dante.ui.demo import SLICES
 from napari_dante.ui.plan import Plan
-from napari_dante.ui.pump import pump, wait_for
-from napari_dante.ui.samples import SAMPLES, sample_path
+from napari_dante.ui.pump import pump
 from napari_dante.ui.states import Step
 from tests.screenshots.stage import Stage, state
 
 MIDDLE = SLICES[2]
 
 
-@state(light=True)
+@state(fresh=True, light=True)
 def empty(stage: Stage) -> None:
     """Nothing is open."""
     while stage.controller.engine.ready is None:
@@ -31,19 +29,14 @@ def empty(stage: Stage) -> None:
 @state()
 def opened(stage: Stage) -> None:
     """An image without a mask."""
-    controller = stage.controller
-    name = SAMPLES["mni152_t2"]
-    stage.wait(
-        controller.opened, lambda: controller.open_volume(sample_path("mni152_t2"), name=name)
-    )
-    controller.choose_model(MODEL)
+    stage.open("mni152_t2")
     stage.show(MIDDLE)
 
 
 @state()
 def predicted(stage: Stage) -> None:
     """A first proposal."""
-    stage.wait(stage.controller.predicted, stage.dock.predict.predict.click)
+    stage.predict()
     stage.show(MIDDLE)
 
 
@@ -83,7 +76,7 @@ def teaching(stage: Stage) -> None:
     _wait_for_step(stage, last, stage.dock.teach.teach.click)
 
 
-@state(light=True, large=True)
+@state(light=True)
 def result(stage: Stage) -> None:
     """The exam and the new mask."""
     while stage.controller.lesson.report is None:
@@ -133,19 +126,6 @@ def history(stage: Stage) -> None:
     stage.dock.history.open()
     stage.show(MIDDLE + 5)
     stage.scroll_to(stage.dock.history)
-
-
-@state()
-def unreachable(stage: Stage) -> None:
-    """A server that is not there."""
-    stage.dock.history.open(False)
-    share = stage.dock.share
-    share.url.setText("http://127.0.0.1:9/")
-    share.key.setText("not-a-real-key")
-    try:
-        wait_for(stage.controller.checked, stage.controller.failed, share.check.click)
-    except DanteError:
-        pump(300)
 
 
 def _wait_for_step(stage: Stage, step: int, start: object) -> None:

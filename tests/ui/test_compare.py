@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.layers import Labels
+from PIL import Image
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QTextDocument
@@ -213,6 +214,9 @@ def test_everything_is_exported(
         (exporting.scores, "run"),
         (exporting.numbers, "run.json"),
         (exporting.picture, "run.png"),
+        (exporting.strip, "strip.png"),
+        (exporting.curve, "curve.png"),
+        (exporting.steps, "curve"),
     ):
         chosen.append(str(tmp_path / name))
         one.click()
@@ -220,7 +224,17 @@ def test_everything_is_exported(
     rows = list(csv.DictReader((tmp_path / "run.csv").read_text().splitlines()))
     assert len(rows) == len(ready.controller.lesson.report.scores)
     assert json.loads((tmp_path / "run.json").read_text())["model"] == "tiny"
-    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    exam = ready.result.exam
+    for name, part in (("run", exam), ("strip", exam.strip), ("curve", exam.curve)):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert len(np.unique(np.asarray(picture))) > 10, "an empty picture"
+            assert part is exam or picture.size[1] >= 2 * part.sizeHint().height()
+    steps = list(csv.DictReader((tmp_path / "curve.csv").read_text().splitlines()))
+    curve = ready.controller.report.curve
+    for column, points in (("exam_dice", curve.dice), ("learning_error", curve.loss)):
+        read = [(int(row["step"]), float(row[column])) for row in steps if row[column]]
+        assert len(read) == len(points) > 0
+        np.testing.assert_allclose(read, points, rtol=1e-5)
     exporting.pictures.setChecked(True)
     chosen.append(str(tmp_path / "run.html"))
     exporting.page.click()
@@ -309,6 +323,7 @@ def test_nothing_is_wider_than_the_panel(ready: DanteDock, qtbot: QtBot) -> None
     for drawer in (result.export, result.exam.details, ready.teach.drawer, ready.history):
         drawer.open()
     ready.controller.lesson.overlays.show_errors("after")
+    ready.controller.session.add_structure(name)
     for method in ("auto", "lora", "scratch"):
         ready.controller.choose_method(method)
         ready.refresh()

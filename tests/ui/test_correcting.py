@@ -84,7 +84,9 @@ def test_where_nothing_is_left_it_says_so(dock: DanteDock, session: Session) -> 
 
 
 def test_q_and_w_go_round_the_structures(dock: DanteDock, session: Session) -> None:
+    session.add_structure("lesion")
     values = sorted(session.table)
+    assert len(values) == 3, "of two, the previous one is the next"
     session.labels.selected_label = values[0]
     seen = []
     for _ in range(len(values) + 1):
@@ -134,7 +136,9 @@ def test_a_locked_structure_is_said_and_kept(
 
 def test_the_layer_is_given_back_as_it_was(dock: DanteDock, session: Session) -> None:
     layer = session.labels
+    assert layer.keymap
     session.release()
+    assert not layer.keymap
     before = dock.controller.viewer.dims.current_step
     dock.controller.viewer.layers.selection.active = layer
     for key in (Qt.Key.Key_N, Qt.Key.Key_A, Qt.Key.Key_I, Qt.Key.Key_W):

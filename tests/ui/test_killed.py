@@ -15,7 +15,8 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_dante.corrections.journal import read_journal
-from napari_dante.ui.keeper import Keeper, journal_folder
+from napari_dante.corrections.place import journal_folder
+from napari_dante.ui.keeper import Keeper
 from napari_dante.ui.tracker import Tracker
 from napari_dante.volume import Label
 

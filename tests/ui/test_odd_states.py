@@ -28,6 +28,7 @@ def test_a_model_for_something_else_is_said(spec: ArchitectureSpec, ball: Ball) 
     assert "core, shell" in misfit(spec, (2.0, 2.0, 2.0), np.zeros_like(ball[1]))
     coarse = misfit(spec, (7.0, 1.0, 1.0), ball[1])
     by = " \N{MULTIPLICATION SIGN} "
+    coarse = coarse.replace("\N{NO-BREAK SPACE}", " ")
     assert f"of {by.join('222')} mm, and this image has {by.join('711')} mm" in coarse
 
 

@@ -15,10 +15,10 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from napari_dante.corrections.journal import read_journal
+from napari_dante.corrections.place import journal_folder
 from napari_dante.errors import DanteError
 from napari_dante.model.library import Library
 from napari_dante.ui.dock import DanteDock
-from napari_dante.ui.keeper import journal_folder
 from napari_dante.ui.states import SliceState
 from tests.ui.conftest import SECONDS, Ball, correct
 

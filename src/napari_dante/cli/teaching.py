@@ -16,6 +16,7 @@ from napari_dante.cli.console import emit_json, notice, progress, say
 from napari_dante.cli.parser import CaseOption
 from napari_dante.errors import JobError, TeachError
 from napari_dante.files import atomic_path
+from napari_dante.jobs import casebook
 from napari_dante.jobs.events import Adjusted, Event, Failed, Finished, Progress, Started, Validated
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
 from napari_dante.jobs.rehearsal import rehearsal
@@ -30,7 +31,11 @@ __all__ = ["run", "teach"]
 
 
 def teach(options: Namespace) -> None:
-    """Adapt a model and write the new one."""
+    """Adapt a model and write the new one.
+
+    Slices that an earlier lesson on an image was examined on, here or in the panel, are
+    never learned from.
+    """
     recipe = recipe_with(options.recipe, dict(options.set))
     if options.adapter_out is not None and not isinstance(recipe, LowRank):
         raise TeachError(f"The recipe '{recipe.method}' leaves no adapter; only LoRA does.")
@@ -44,8 +49,18 @@ def teach(options: Namespace) -> None:
     new_labels = tuple(name for _, name in options.new_label)
     folder = options.job or Path(tempfile.mkdtemp(prefix="napari-dante-"))
     try:
-        job = create_job(folder, model, cases, recipe, options.exam_fraction, new_labels, earlier)
+        job = create_job(
+            folder,
+            model,
+            [cases[0], *map(casebook.without_exam, cases[1:])],
+            recipe,
+            options.exam_fraction,
+            new_labels,
+            earlier,
+            frozen_exam=casebook.frozen(cases[0]),
+        )
         _follow(job)
+        casebook.note(job, "examined")
         with atomic_path(options.out) as temporary:
             shutil.copyfile(job.candidate, temporary)
         if options.adapter_out is not None:

@@ -33,6 +33,15 @@ class Curve:
     loss: tuple[Point, ...] = ()
     best: Point | None = None
 
+    def to_csv(self) -> str:
+        """Return a table with a row for each step; empty where nothing was measured."""
+        dice, loss = dict(self.dice), dict(self.loss)
+        rows = (
+            f"{step},{_cell(dice.get(step))},{_cell(loss.get(step))}\n"
+            for step in sorted(dice.keys() | loss.keys())
+        )
+        return "step,exam_dice,learning_error\n" + "".join(rows)
+
     @property
     def limits(self) -> tuple[float, float]:
         """Range of Dice to draw, in whole tenths."""
@@ -41,3 +50,7 @@ class Curve:
             return 0.0, 1.0
         low, high = max(0.0, min(values) - 0.05), min(1.0, max(values) + 0.05)
         return int(low * 10) / 10, min(1.0, (int(high * 10) + 1) / 10)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -14,13 +14,14 @@ from napari_dante.adapt.recipe import RECIPES, Recipe
 from napari_dante.errors import DanteError, TeachError
 from napari_dante.evaluate.run_report import RunReport
 from napari_dante.evaluate.split import Split, split_slices
+from napari_dante.jobs import casebook
 from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.cases import CaseBook
 from napari_dante.jobs.cluster import tell_cluster
 from napari_dante.jobs.folder import new_job_folder
 from napari_dante.model.file import read_header
 from napari_dante.model.library import Library
-from napari_dante.ui import casebook, work
+from napari_dante.ui import work
 from napari_dante.ui.compare import Overlays
 from napari_dante.ui.lesson import Lesson
 from napari_dante.ui.plan import Plan

@@ -15,6 +15,7 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_dante.corrections.journal import Saved
 from napari_dante.errors import DanteError, ModelError, SeriesChoice, VolumeError
+from napari_dante.jobs.casebook import key_of
 from napari_dante.jobs.events import Event
 from napari_dante.model.file import Lineage, read_header
 from napari_dante.model.library import Library
@@ -22,7 +23,6 @@ from napari_dante.model.shelf import Shelf
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.ui import work
 from napari_dante.ui.activity import Activity
-from napari_dante.ui.casebook import key_of
 from napari_dante.ui.engine import Engine
 from napari_dante.ui.fit import misfit
 from napari_dante.ui.keeper import find_saved

@@ -74,7 +74,7 @@ class DanteDock(QWidget):
     def _build(self) -> None:
         inner = QWidget()
         column = QVBoxLayout(inner)
-        column.setContentsMargins(4, 2, 4, 4)
+        column.setContentsMargins(0, 2, 0, 4)
         column.setSpacing(5)
         for card in self.cards.values():
             column.addWidget(card)

@@ -11,21 +11,25 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QGridLayout, QVBoxLayout, QWi
 
 from napari_dante.errors import DanteError, JobError
 from napari_dante.evaluate.run_report import RunReport
-from napari_dante.files import atomic_path
+from napari_dante.files import atomic_path, write_text
 from napari_dante.jobs.reporting import pictures_of, write_run
 from napari_dante.ui.cards import button, text
 from napari_dante.ui.controller import Controller
+from napari_dante.ui.examcard import ExamCard
 
 __all__ = ["Exporting", "save_picture"]
 
 _SHARP = 2.0
 """Pixels of a picture for each pixel of the panel."""
 
+_WIDTH = 300
+"""Pixels of the panel for what is folded away."""
+
 
 class Exporting(QWidget):
     """The page, the table, the numbers and the pictures of the last lesson."""
 
-    def __init__(self, controller: Controller, exam: QWidget) -> None:
+    def __init__(self, controller: Controller, exam: ExamCard) -> None:
         super().__init__()
         self._controller, self._exam = controller, exam
         self.pictures = QCheckBox("Show exam slices in the page")
@@ -34,9 +38,16 @@ class Exporting(QWidget):
         self.scores = button("Scores (CSV)…", lambda: self._ask(".csv"))
         self.numbers = button("All (JSON)…", lambda: self._ask(".json"))
         self.picture = button("Card (PNG)…", lambda: self._ask(".png"))
+        self.strip = button("Slices (PNG)…", lambda: self._ask(".png", exam.strip))
+        self.curve = button("Curve (PNG)…", lambda: self._ask(".png", exam.curve))
+        self.steps = button("Curve (CSV)…", lambda: self._ask(".csv", exam.curve))
+        self._buttons = (
+            *(self.page, self.scores, self.numbers, self.picture),
+            *(self.strip, self.curve, self.steps),
+        )
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
-        for index, one in enumerate((self.page, self.scores, self.numbers, self.picture)):
+        for index, one in enumerate(self._buttons):
             grid.addWidget(one, index // 2, index % 2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -49,13 +60,20 @@ class Exporting(QWidget):
         """Offer what there is: the image and the card only until the decision."""
         lesson = self._controller.lesson
         undecided = lesson is not None and lesson.taught
-        for widget in (self.pictures, self.warning, self.picture):
+        for widget in (self.pictures, self.warning, self.picture, self.strip, self.curve):
             widget.setVisible(undecided)
         if not undecided:
             self.pictures.setChecked(False)
 
-    def save(self, target: Path) -> None:
+    def save(self, target: Path, part: QWidget | None = None) -> None:
         """Write the last lesson; the suffix says as what.
+
+        Parameters
+        ----------
+        target
+            The file.
+        part
+            The strip or the curve, where that alone is wanted.
 
         Raises
         ------
@@ -67,7 +85,9 @@ class Exporting(QWidget):
             raise JobError("There is no lesson to export yet.")
         try:
             if target.suffix.lower() == ".png":
-                save_picture(self._exam, target)
+                save_picture(part or self._exam, target)
+            elif part is self._exam.curve:
+                write_text(target, report.curve.to_csv())
             else:
                 write_run(target, self._with_pictures(report))
         except OSError as error:
@@ -82,7 +102,7 @@ class Exporting(QWidget):
             return report
         return replace(report, pictures=pictures_of(lesson.result.comparison))
 
-    def _ask(self, suffix: str) -> None:
+    def _ask(self, suffix: str, part: QWidget | None = None) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "Export", f"lesson{suffix}", f"*{suffix}")
         if not name:
             return
@@ -90,19 +110,22 @@ class Exporting(QWidget):
         if target.suffix.lower() != suffix:
             target = target.with_name(target.name + suffix)
         try:
-            self.save(target)
+            self.save(target, part)
         except DanteError as error:
             self._controller.failed.emit(error.sentence)
 
 
 def save_picture(widget: QWidget, target: Path) -> None:
-    """Save what a widget shows as PNG.
+    """Save what a widget shows, or would show with all its room, as PNG.
 
     Raises
     ------
     OSError
         If the disk does not take it.
     """
+    least = widget.sizeHint().height()
+    if widget.layout() is None and (not widget.isVisible() or widget.height() < least):
+        widget.resize(_WIDTH, least)
     pixmap = QPixmap(widget.size() * _SHARP)
     pixmap.setDevicePixelRatio(_SHARP)
     pixmap.fill(widget.palette().color(widget.backgroundRole()))

@@ -12,7 +12,7 @@ from napari_dante.model.spec import ArchitectureSpec
 __all__ = ["misfit"]
 
 _FACTOR = 3.0
-_TIMES = " \N{MULTIPLICATION SIGN} "
+_TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 
 
 def misfit(spec: ArchitectureSpec | None, spacing: Sequence[float], mask: NDArray[Any]) -> str:
@@ -41,10 +41,11 @@ def misfit(spec: ArchitectureSpec | None, spacing: Sequence[float], mask: NDArra
     if all(1 / _FACTOR < ratio < _FACTOR for ratio in ratios):
         return ""
     return (
-        f"This model was made for voxels of {_size(spec.spacing)} mm, and this image has "
-        f"{_size(spacing)} mm: look at the mask with care, and teach it."
+        f"This model was made for voxels of {_size(spec.spacing)}, and this image has "
+        f"{_size(spacing)}: look at the mask with care, and teach it."
     )
 
 
 def _size(spacing: Sequence[float]) -> str:
-    return _TIMES.join(f"{step:.3g}" for step in spacing)
+    """Return mm that stay on one line."""
+    return _TIMES.join(f"{step:.3g}" for step in spacing) + "\N{NO-BREAK SPACE}mm"

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_data_path
 
 from napari_dante.corrections.journal import Entry, Journal, Saved, read_journal, volume_key
+from napari_dante.corrections.place import journal_folder, salt
 from napari_dante.errors import DanteError
-from napari_dante.files import write_bytes
 from napari_dante.ui.tracker import Tracker
 from napari_dante.volume import Label, labels_to_json
 
-__all__ = ["Keeper", "find_saved", "journal_folder"]
+__all__ = ["Keeper", "find_saved"]
 
 _log = logging.getLogger("napari_dante")
-
-
-def journal_folder() -> Path:
-    """Return where journals are."""
-    return user_data_path("napari-dante") / "journal"
-
-
-@cache
-def _salt(folder: Path) -> bytes:
-    path = folder / "salt"
-    if not path.is_file():
-        write_bytes(path, os.urandom(32))
-    return path.read_bytes()
 
 
 def find_saved(image: NDArray[Any]) -> tuple[Path, Saved] | None:
@@ -48,7 +32,7 @@ def find_saved(image: NDArray[Any]) -> tuple[Path, Saved] | None:
     folder = journal_folder()
     if not folder.is_dir():
         return None
-    key = volume_key(image, _salt(folder))
+    key = volume_key(image, salt(folder))
     for path in sorted(folder.glob(f"{key}-*.journal"), reverse=True):
         try:
             saved = read_journal(path)
@@ -147,7 +131,7 @@ class Keeper:
     def _open(self, image: NDArray[Any], start: Saved) -> Journal | None:
         folder = journal_folder()
         with self._honestly():
-            name = f"{volume_key(image, _salt(folder))}-{time.time_ns()}.journal"
+            name = f"{volume_key(image, salt(folder))}-{time.time_ns()}.journal"
             return Journal(folder / name, start)
         return None
 

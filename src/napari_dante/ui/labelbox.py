@@ -30,6 +30,9 @@ class LabelBox(QComboBox):
         super().__init__(parent)
         self._table: dict[int, Label] = {}
         self.setAccessibleName("Structure to paint")
+        # A long name is cut off here rather than the panel at its side.
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.activated.connect(self._activated)
 

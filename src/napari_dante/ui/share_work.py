@@ -137,6 +137,9 @@ def check(
         if fit_to_share(lights):
             report = yield from _compare(worker, Path(folder), ours, model, exam, merge=True)
             lights = judge(read_model(model), read_model(ours), verdict, report)
+        else:
+            # What would become of it is not asked of a model that is not fit.
+            lights = tuple(light for light in lights if light.name != "merged")
     dice, size = (lineage.exam or {}).get("after"), model.stat().st_size
     cases = lineage.cases if "cases" in takes else None
     return Offer(url, lineage.name, server, version, model, lights, dice, cases, size, secret)

@@ -288,7 +288,7 @@ class CorrectStep(QWidget):
         self.count.setText(_counted(states, split))
         view = VIEWS[tracker.record.axis]
         approved = states[current] is SliceState.APPROVED
-        verb = "Take back approval" if approved else f"Approve {view} {current}"
+        verb = "Take back" if approved else f"Approve {current}"
         self.approve.setText(f"{verb} (A)")
         self.approve.setEnabled(tracker.on_axis)
         self.hint.setText(

@@ -91,8 +91,9 @@ class TeachStep(QWidget):
         self.drop.setVisible(broken)
         others = len(controller.others)
         self.others.setVisible(others > 0 and not running and not broken)
-        images = "image" if others == 1 else f"{others} images"
-        self.others.setText(f"Learn from the other corrected {images} too")
+        images = "the other image" if others == 1 else f"{others} other images"
+        self.others.setText(f"Learn from {images} too")
+        self.others.setToolTip("Open images that were corrected for the same structures.")
         self.others.setChecked(controller.plan.others)
         self.pause.setText("Go on" if controller.engine.paused else "Pause")
         self.method.setCurrentIndex(list(RECIPES).index(controller.method))

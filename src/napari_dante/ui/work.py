@@ -17,6 +17,7 @@ from napari_dante.adapt.training import Device
 from napari_dante.errors import DanteError, ForeignCode, JobError
 from napari_dante.evaluate.run_report import RunReport
 from napari_dante.files import save_array
+from napari_dante.jobs import casebook
 from napari_dante.jobs.client import Worker
 from napari_dante.jobs.cluster import run_on_cluster
 from napari_dante.jobs.comparison import Comparison, compare
@@ -27,7 +28,6 @@ from napari_dante.jobs.reporting import report_of
 from napari_dante.jobs.requests import Predict, Request, Teach
 from napari_dante.model.file import read_header
 from napari_dante.model.spec import further_labels
-from napari_dante.ui import casebook
 from napari_dante.volume import Label
 
 __all__ = ["Cancelled", "Proposal", "Taught", "WorkerDied", "ask", "predict", "teach"]

@@ -1,4 +1,4 @@
-"""The list of what was taught, by the key that the journal knows an image by. Qt-free."""
+"""The list of what was taught, by the key that the journal knows an image by. Torch-free."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dante.corrections.journal import volume_key
+from napari_dante.corrections.place import journal_folder, salt
 from napari_dante.errors import DanteError
 from napari_dante.jobs.cases import CaseBook, Taught
 from napari_dante.jobs.folder import CaseData, JobFolder
 from napari_dante.model.file import read_header
-from napari_dante.ui.keeper import _salt, journal_folder
 
 __all__ = ["frozen", "key_of", "note", "without_exam"]
 
@@ -27,7 +27,7 @@ def key_of(image: NDArray[Any]) -> str | None:
     None where the disk keeps no salt, and so no list either.
     """
     try:
-        return volume_key(image, _salt(journal_folder()))
+        return volume_key(image, salt(journal_folder()))
     except OSError as error:
         _log.error("The list of what was taught cannot be kept: %s", error.strerror)
         return None

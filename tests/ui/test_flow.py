@@ -445,7 +445,11 @@ def test_a_lesson_on_a_cluster(
     """The executor of the settings is a real Dask scheduler on this computer."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        n_workers=1,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
     ) as cluster:
         dock = make_dock()
         controller = dock.controller

@@ -168,8 +168,10 @@ class DanteDock(QWidget):
         for one in self._view:
             one.take()
 
-    def _focus_changed(self, _old: object, _new: object) -> None:
-        self.result.let_go()
+    def _focus_changed(self, old: object, _: object) -> None:
+        """End what is held when its key can be let go unheard, not when a window wakes up."""
+        if old is not None:
+            self.result.let_go()
 
     def _theme_changed(self) -> None:
         self._styling.start(0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from training.evaluate import HELD_OUT, LEARNED
+from training.network import CHANNELS
 from training.score import HEADLINE, Scores, headline
-from training.starters import FILTERS, PEAK, SEED
+from training.starters import PEAK, SEED
 
 __all__ = ["write_card"]
 
@@ -44,10 +45,10 @@ under two heads, trained together.
 
 After SynthSeg (Billot et al., Med. Image Anal. 2023); `training/generate.py` says what is
 painted, and `docs/images/generated.png` shows it. Seed {seed}; {steps} steps of one 128 mm
-cube, AdamW, peak {peak:g}, cosine over the budget, bfloat16, one CPU thread shared with other
-work. A time budget decides the number of steps; `--steps {steps}` instead is reproducible
-to the bit on one processor, and gives a similar network. The Dice of the curve is over
-painted samples that are never learned.
+cube, Muon for the kernels and AdamW for the rest, peak {peak:g}, cosine over the budget,
+bfloat16, one CPU thread. A time budget decides the number of steps; `--steps {steps}`
+instead is reproducible to the bit on one processor, and gives a similar network. The Dice
+of the curve is over painted samples that are never learned.
 
 | step | seconds | loss | structures | tissues |
 |---|---|---|---|---|
@@ -95,7 +96,7 @@ def write_card(
     return _CARD.format(
         name=name,
         what=_WHAT[name],
-        filters="-".join(str(width) for width in FILTERS),
+        filters="-".join(str(width) for width in CHANNELS),
         seed=SEED,
         peak=PEAK,
         steps=steps,

@@ -11,75 +11,23 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from napari_dante.files import write_text
 from napari_dante.model.card import Card
-from napari_dante.model.file import Lineage, Model, write_model
+from napari_dante.model.file import Model, write_model
 from napari_dante.model.segmenter import Segmenter
-from napari_dante.volume import Label, default_label
-from training.anatomy import STRUCTURES, TISSUES
 from training.cards import write_card
 from training.evaluate import HELD_OUT, LEARNED, real_case
+from training.network import STARTERS, split
 from training.score import HEADLINE, Scores, headline, score
-from training.starters import architecture
 from training.sweep import sweep_cases
 
-__all__ = ["STARTERS", "Starter", "split"]
-
-HEAD = "output_block.conv.conv"
 MARGIN = 1.25
 """How much more than about any measured head a model may be in doubt about a head."""
-
-
-@dataclass(frozen=True)
-class Starter:
-    """One of the two: its name, its identity for servers, its labels and its channels."""
-
-    name: str
-    model_id: str
-    labels: tuple[Label, ...]
-    channels: slice
-
-
-_TISSUE_COLOURS = ((0.337, 0.706, 0.914), (0.902, 0.624, 0.0), (0.8, 0.475, 0.655))
-STARTERS = (
-    Starter(
-        "brain-tissue",
-        "8d2c1c60-52a4-4f3e-9d0e-6f6f2f1b6a01",
-        tuple(Label(n, c) for n, c in zip(TISSUES, _TISSUE_COLOURS, strict=True)),
-        slice(len(STRUCTURES) + 1, None),
-    ),
-    Starter(
-        "brain-structures",
-        "8d2c1c60-52a4-4f3e-9d0e-6f6f2f1b6a02",
-        tuple(
-            Label(name, default_label(value).colour)
-            for value, name in enumerate(STRUCTURES, start=1)
-        ),
-        slice(0, len(STRUCTURES) + 1),
-    ),
-)
-
-
-def split(weights: dict[str, torch.Tensor], starter: Starter) -> Model:
-    """Return one starter: the shared network under the rows of its own head."""
-    own = {
-        key: (value[starter.channels] if key.startswith(HEAD) else value).numpy()
-        for key, value in weights.items()
-    }
-    lineage = Lineage(starter.name, starter.model_id)
-    return Model(architecture(starter.labels, _filters(weights)), own, lineage)
-
-
-def _filters(weights: dict[str, torch.Tensor]) -> list[int]:
-    """Return the widths of the network, from the second convolution of each stage."""
-    blocks = ["input_block", *(f"downsamples.{k}" for k in range(9)), "bottleneck"]
-    names = [f"{block}.conv2.conv.weight" for block in blocks]
-    return [len(weights[name]) for name in names if name in weights]
 
 
 def measured(model: Model, data: Path) -> dict[str, Scores]:

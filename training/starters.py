@@ -2,11 +2,13 @@
 
     python -m training.starters --data DATA --minutes 130 --out RUN
     python -m training.starters --data DATA --steps N --out RUN
+    python -m training.starters --data DATA --minutes 130 --start MODELS --out RUN
     python -m training.starters --data DATA --quick --out RUN
 
 One network answers both questions, so each starter has the whole of the training behind
 it; ``training.export`` takes the two apart. A run that was interrupted goes on from its
-last checkpoint when the command is given again. With a number of steps the weights are
+last checkpoint when the command is given again; ``--start`` begins from the two starters in
+a folder, those of an earlier run. With a number of steps the weights are
 those of any other run with that number on the same processor; a time budget ends well
 annealed whenever it has to end, and a rerun gives a similar network.
 """
@@ -28,49 +30,23 @@ from torch import nn
 from torch.nn import functional
 
 from napari_dante.files import atomic_path
-from napari_dante.model.network import build_network
+from napari_dante.model.file import read_model
+from napari_dante.model.network import build_network, load_weights
 from napari_dante.model.precision import autocast
-from napari_dante.model.spec import ArchitectureSpec
-from napari_dante.volume import Label, default_label
-from training.anatomy import STRUCTURES, TISSUES, load_heads
+from training.anatomy import STRUCTURES, load_heads
 from training.generate import Generator, Sample
+from training.muon import Muon
+from training.network import EDGE, MIXING, SPACING, STARTERS, both_heads, join, keep_apart
 
 log = logging.getLogger("training")
 
 SEED = 20261120
-EDGE, SPACING = 64, 2.0
-PEAK, WARMUP, CLIP = 2e-3, 100, 1.0
-FILTERS = (16, 32, 64, 80, 96)
+PEAK, WARMUP, CLIP = 3e-3, 100, 1.0
 EVERY = 100
 """Steps between two lines of the curve, and two checkpoints."""
 
 CHECK_EVERY, CHECKS = 500, 8
 """Steps between two validations, and the number of samples that one looks at."""
-
-
-def architecture(labels: Sequence[Label], filters: Sequence[int] = FILTERS) -> ArchitectureSpec:
-    """Return the network with a head for these labels."""
-    depth = len(filters)
-    return ArchitectureSpec(
-        network="DynUNet",
-        arguments={
-            "filters": list(filters),
-            "kernel_size": [3] * depth,
-            "strides": [1] + [2] * (depth - 1),
-            "upsample_kernel_size": [2] * (depth - 1),
-            "norm_name": ["INSTANCE", {"affine": True}],
-        },
-        labels=tuple(labels),
-        spacing=(SPACING, SPACING, SPACING),
-        patch=(EDGE, EDGE, EDGE),
-    )
-
-
-def both_heads(filters: Sequence[int] = FILTERS) -> ArchitectureSpec:
-    """Return the network that is trained: channels of the structures, then of the tissues."""
-    count = len(STRUCTURES) + 1 + len(TISSUES) + 1
-    labels = [Label(f"channel {value}", default_label(value).colour) for value in range(1, count)]
-    return architecture(labels, filters)
 
 
 def soft_dice_ce(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -102,6 +78,15 @@ def loss_of(logits: torch.Tensor, sample: Sample) -> torch.Tensor:
     )
 
 
+def hidden_kernels(network: nn.Module) -> list[nn.Parameter]:
+    """Return the kernels between features: neither the image's nor the last one."""
+    return [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.ndim > 2 and parameter.shape[1] > 1 and name != MIXING
+    ]
+
+
 @dataclass
 class Run:
     """A training run and how far it is.
@@ -120,10 +105,17 @@ class Run:
     batch: int = 1
     step: int = 0
     spent: float = 0.0
-    optimiser: torch.optim.Optimizer = field(init=False)
+    optimisers: Sequence[torch.optim.Optimizer] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=PEAK, weight_decay=1e-4)
+        keep_apart(self.network)
+        kernels = hidden_kernels(self.network)
+        known = set(map(id, kernels))
+        others = [one for one in self.network.parameters() if id(one) not in known]
+        self.optimisers = (
+            Muon(kernels, lr=PEAK),
+            torch.optim.AdamW(others, lr=PEAK, weight_decay=1e-4),
+        )
 
     @property
     def checkpoint(self) -> Path:
@@ -136,7 +128,8 @@ class Run:
             return
         state = torch.load(self.checkpoint, weights_only=True)
         self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, its in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(its)
         self.step, self.spent = state["step"], state["spent"]
         log.info("going on from step %d", self.step)
 
@@ -144,7 +137,7 @@ class Run:
         """Write the state in one step; samples are drawn by number, so no more is needed."""
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "spent": self.spent,
         }
@@ -165,17 +158,19 @@ class Run:
         self.save()
 
     def _one(self, decay: float) -> float:
-        for group in self.optimiser.param_groups:
-            group["lr"] = PEAK * min(1.0, (self.step + 1) / WARMUP) * decay + 1e-6
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = PEAK * min(1.0, (self.step + 1) / WARMUP) * decay + 1e-6
         first = self.step * self.batch
         sample = self.generator.batch(range(first, first + self.batch))
         with autocast(torch.device("cpu")):
             logits = self.network(sample.image)
         loss = loss_of(logits, sample)
-        self.optimiser.zero_grad()
+        self.network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         return float(loss.detach())
 
     def _note(self, recent: Sequence[float]) -> None:
@@ -228,6 +223,7 @@ def parse() -> argparse.Namespace:
     length.add_argument("--minutes", type=float)
     length.add_argument("--steps", type=int)
     length.add_argument("--quick", action="store_true", help="a smoke run of some seconds")
+    parser.add_argument("--start", type=Path, metavar="DIR", help="begin from these starters")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
@@ -248,6 +244,9 @@ def main() -> None:
         progress=budget(arguments.minutes, steps),
         out=arguments.out,
     )
+    if arguments.start is not None:
+        files = [arguments.start / f"{starter.name}.safetensors" for starter in STARTERS]
+        load_weights(run.network, join([read_model(file) for file in files]))
     run.resume()
     run.train()
 

@@ -11,21 +11,22 @@ import pytest
 import torch
 from torch import nn
 from training.anatomy import STRUCTURES, TISSUES, Head
-from training.export import STARTERS, split
 from training.generate import Generator
-from training.starters import Run, both_heads, budget, soft_dice_ce
+from training.muon import orthogonal
+from training.network import MIXING, STARTERS, Starter, both_heads, join, keep_apart, split
+from training.starters import Run, budget, soft_dice_ce
 
 from napari_dante.model.file import read_header
 from napari_dante.model.network import build_network, load_weights
 from napari_dante.model.segmenter import Segmenter
 from training import export, starters
 
-FILTERS = (4, 6, 8)
+CHANNELS = (4, 6, 8)
 
 
 def network() -> nn.Module:
     torch.manual_seed(3)
-    return build_network(both_heads(FILTERS))
+    return build_network(both_heads(CHANNELS))
 
 
 def run(head: Head, out: Path, steps: int) -> Run:
@@ -54,6 +55,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     )
     fresh = network().state_dict()
     assert any(not torch.equal(value, fresh[key]) for key, value in expected.items())
+    tissues, structures = (starter.channels for starter in STARTERS)
+    assert not expected[MIXING][tissues, structures].any()
+    assert not expected[MIXING][structures, tissues].any()
+    assert expected[MIXING][tissues, tissues].any()
     rows = export.curve(tmp_path / "parts")
     assert [row[0] for row in rows] == ["1", "2", "4"]
     assert [bool(row[3]) for row in rows] == [False, True, True]
@@ -79,16 +84,39 @@ def test_a_class_that_is_not_there_costs_no_dice() -> None:
 
 
 @pytest.mark.parametrize("starter", STARTERS, ids=lambda starter: starter.name)
-def test_each_starter_says_what_its_head_said(starter: export.Starter) -> None:
+def test_each_starter_says_what_its_head_said(starter: Starter) -> None:
     whole = network().eval()
+    keep_apart(whole)
     model = split(whole.state_dict(), starter)
     alone = build_network(model.spec)
     load_weights(alone, {key: torch.from_numpy(value) for key, value in model.weights.items()})
     alone.eval()
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
-        assert torch.equal(alone(image), whole(image)[:, starter.channels])
+        assert torch.allclose(alone(image), whole(image)[:, starter.channels], atol=1e-5)
     assert model.spec.out_channels == alone(image).shape[1]
+
+
+def test_the_starters_come_together_again() -> None:
+    whole = network()
+    keep_apart(whole)
+    weights = whole.state_dict()
+    again = join([split(weights, starter) for starter in STARTERS])
+    assert again.keys() == weights.keys()
+    assert all(torch.equal(value, weights[key]) for key, value in again.items())
+
+
+@pytest.mark.parametrize("shape", [(8, 40), (40, 8), (12, 30)])
+def test_a_step_is_about_as_long_in_every_direction(shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    matrix = torch.randn(shape) * torch.logspace(0, -2, shape[1])
+    first, _, second = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix)
+    assert found.shape == matrix.shape
+    lengths = torch.linalg.svdvals(found)
+    assert 0.5 < float(lengths.min()) <= float(lengths.max()) < 1.3
+    turned = first.T @ found @ second.T
+    assert torch.allclose(turned, torch.diag(turned.diag()), atol=0.02)
 
 
 def test_the_starters_share_the_channels() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
 
+from napari_dante.jobs.casebook import key_of
 from napari_dante.model.library import Library
 from napari_dante.ui.keeper import find_saved
 from napari_dante.ui.states import Step
@@ -67,6 +68,7 @@ def test_the_journal_knows_the_new_structure(
     session.labels.data_setitem((np.array([8]),) * 3, 3)
     session.save()
     session.release()
-    found = find_saved(np.asarray(session.image.data))
+    image = np.asarray(session.image.data)
+    found = find_saved(key_of(image) or "", image.shape)
     assert found is not None
     assert "rim" in str(found[1].labels)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["slice_doubt", "suggest"]
+from napari_dante.files import save_array
+
+__all__ = ["Doubt", "read_doubt", "slice_doubt", "suggest", "write_doubt"]
+
+Doubt = tuple[NDArray[np.float64], ...]
+"""How unsure a model is of each slice across z, y and x."""
 
 _FULL_GAIN = 0.15
 
 
-def slice_doubt(entropy: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
+def slice_doubt(entropy: NDArray[np.float32]) -> Doubt:
     """Sum up how unsure a model is of each slice, for the slices across each axis.
 
     The sum goes with the number of wrong voxels, so with what a correction of the slice
@@ -30,6 +37,17 @@ def slice_doubt(entropy: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]
         entropy.sum(axis=tuple(other for other in range(3) if other != axis), dtype=np.float64)
         for axis in range(3)
     )
+
+
+def write_doubt(path: Path, entropy: NDArray[np.float32]) -> None:
+    """Write :func:`slice_doubt` as one ``.npy``: across z, then y, then x."""
+    save_array(path, np.concatenate(slice_doubt(entropy)))
+
+
+def read_doubt(path: Path, shape: tuple[int, ...]) -> Doubt:
+    """Read what :func:`write_doubt` wrote of a volume of this shape (z, y, x)."""
+    doubt: NDArray[np.float64] = np.load(path, allow_pickle=False)
+    return tuple(np.split(doubt, np.cumsum(shape)[:-1]))
 
 
 def suggest(doubt: NDArray[np.float64], trusted: NDArray[np.bool_]) -> list[int]:

@@ -6,7 +6,6 @@ each finding about them.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from platformdirs import user_data_path
 
 from napari_dante.federated.outbox import Item
+from napari_dante.files import append_json, read_json_lines
 
 __all__ = [
     "Outcome",
@@ -111,17 +111,17 @@ def receipt_log() -> Path:
 def note_share(item: Item, answer: str) -> None:
     """Write down that weights left, and what the server answered."""
     sent = {"dice": item.dice, "cases": item.cases, "answer": answer}
-    _append(share_log(), _about(item) | sent)
+    append_json(share_log(), _about(item) | sent)
 
 
 def note_receipt(item: Item, receipt: Receipt) -> None:
     """Write down what was found."""
-    _append(receipt_log(), asdict(receipt) | _about(item))
+    append_json(receipt_log(), asdict(receipt) | _about(item))
 
 
 def shares() -> list[Shared]:
     """Return what left this computer, oldest first, with what became of it."""
-    found = {(line["server"], line["sha256"]): line for line in _lines(receipt_log())}
+    found = {(line["server"], line["sha256"]): line for line in read_json_lines(receipt_log())}
     return [
         Shared(
             time=line["time"],
@@ -135,7 +135,7 @@ def shares() -> list[Shared]:
             cases=line.get("cases"),
             receipt=_receipt(found.get((line["server"], line["sha256"]))),
         )
-        for line in _lines(share_log())
+        for line in read_json_lines(share_log())
     ]
 
 
@@ -155,22 +155,3 @@ def _about(item: Item) -> dict[str, Any]:
         "source": item.source,
         "base": item.base,
     }
-
-
-def _append(log: Path, line: dict[str, Any]) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
-
-
-def _lines(log: Path) -> list[dict[str, Any]]:
-    """Return the lines of a log; half of one, from a crash, is left out."""
-    found = []
-    for text in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            found.append(line)
-    return found

@@ -6,8 +6,6 @@ hash and nothing else, so it cannot tell whose head it was.
 
 from __future__ import annotations
 
-import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from typing import Literal
 from platformdirs import user_data_path
 
 from napari_dante.errors import TeachError
+from napari_dante.files import append_json, read_json_lines
 from napari_dante.volume.geometry import VIEWS
 
 __all__ = ["CaseBook", "Taught"]
@@ -73,13 +72,7 @@ class CaseBook:
             If the disk does not take it.
         """
         date = taught.date or datetime.now(UTC).date().isoformat()
-        line = json.dumps({**asdict(taught), "date": date}).encode() + b"\n"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as stream:
-            # A line torn by a crash ends here, so that it spoils nothing but itself.
-            stream.write(line if _ends_whole(self._path) else b"\n" + line)
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_json(self._path, {**asdict(taught), "date": date})
 
     def entries(self) -> tuple[Taught, ...]:
         """Return every line that is whole, oldest first."""
@@ -120,17 +113,8 @@ class CaseBook:
 def _entries(path: Path, *_: int) -> tuple[Taught, ...]:
     """Return the whole lines of a file, which the panel asks for at every stroke."""
     found = []
-    for line in path.read_bytes().splitlines():
+    for data in read_json_lines(path):
         with suppress(ValueError, TypeError, KeyError):
-            data = json.loads(line)
             slices = {name: tuple(map(int, data[name])) for name in ("learn", "exam")}
             found.append(Taught(**{**data, **slices}))
     return tuple(found)
-
-
-def _ends_whole(path: Path) -> bool:
-    if path.stat().st_size == 0:
-        return True
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"

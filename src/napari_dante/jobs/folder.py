@@ -43,6 +43,7 @@ from napari_dante.adapt.recipe import FromScratch, Recipe, recipe_from_json, rec
 from napari_dante.errors import JobError, TeachError
 from napari_dante.evaluate.report import ExamReport, read_report
 from napari_dante.evaluate.split import Split, split_slices
+from napari_dante.evaluate.uncertainty import Doubt, read_doubt
 from napari_dante.files import atomic_path, save_array, sha256, write_text
 from napari_dante.jobs.case import CaseData, check_all_marked, check_cases
 from napari_dante.model.file import Lineage, read_header
@@ -196,7 +197,7 @@ class JobFolder:
             raise JobError("This job has no masks yet.", detail=repr(error)) from error
         return array
 
-    def doubt(self) -> tuple[NDArray[np.float64], ...] | None:
+    def doubt(self) -> Doubt | None:
         """Return how unsure the new model is of each slice across z, y and x.
 
         None where the job was run before this was asked.
@@ -204,9 +205,7 @@ class JobFolder:
         path = self.path / "doubt.npy"
         if not path.is_file():
             return None
-        shape = self.mask("after").shape
-        doubt: NDArray[np.float64] = np.load(path, allow_pickle=False)
-        return tuple(np.split(doubt, np.cumsum(shape)[:-1]))
+        return read_doubt(path, self.mask("after").shape)
 
     def save_array(self, name: str, array: NDArray[Any]) -> None:
         """Write an array into the folder in one step."""

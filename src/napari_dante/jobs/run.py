@@ -24,7 +24,7 @@ from napari_dante.adapt.step import is_out_of_memory
 from napari_dante.errors import DanteError, TeachError
 from napari_dante.evaluate.report import ExamReport, write_report
 from napari_dante.evaluate.split import Split
-from napari_dante.evaluate.uncertainty import slice_doubt
+from napari_dante.evaluate.uncertainty import write_doubt
 from napari_dante.jobs.before import Before, class_dice, look_before
 from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.earlier import EarlierCase, dice, retained
@@ -241,7 +241,7 @@ class _Run:
         after = found.classes
         self.job.save_array("after.npy", after)
         if found.entropy is not None:
-            self.job.save_array("doubt.npy", np.concatenate(slice_doubt(found.entropy)))
+            write_doubt(self.job.path / "doubt.npy", found.entropy)
         kept = retained(known, dice(self.earlier, segmenter.network))
         report = examine_case(self.case, self.split, self.spec, self.before.mask, after, kept)
         if report is not None:

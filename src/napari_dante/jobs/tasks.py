@@ -18,7 +18,7 @@ from napari_dante.adapt.loop import Cancelled
 from napari_dante.errors import JobError, ModelError
 from napari_dante.evaluate.report import write_report
 from napari_dante.evaluate.split import Split
-from napari_dante.evaluate.uncertainty import slice_doubt
+from napari_dante.evaluate.uncertainty import write_doubt
 from napari_dante.files import save_array, sha256, write_text
 from napari_dante.jobs.events import Event, Finished, Progress, Ready
 from napari_dante.jobs.folder import read_case
@@ -99,7 +99,7 @@ def _predict(request: Predict, poll: Poll, tell: Callable[[Event], None]) -> Ite
     found = segmenter.analyse(image, request.spacing, follow, entropy=request.doubt)
     check_likeness(segmenter.card, found, request.spacing)
     if found.entropy is not None:
-        save_array(folder / "doubt.npy", np.concatenate(slice_doubt(found.entropy)))
+        write_doubt(folder / "doubt.npy", found.entropy)
     save_array(folder / "mask.npy", found.classes)
     yield Finished("mask.npy", time.monotonic() - begin)
 

@@ -263,8 +263,9 @@ class Desk(QObject):
 
     def _look_for(self, session: Session) -> None:
         """Look, beside the viewer, for corrections of this image that were saved before."""
-        session.volume = key_of(np.asarray(session.image.data))
-        found = find_saved(np.asarray(session.image.data))
+        image = np.asarray(session.image.data)
+        session.volume = key_of(image)
+        found = find_saved(session.volume, image.shape) if session.volume is not None else None
         if found is not None:
             with suppress(RuntimeError):  # the panel was closed meanwhile
                 self._found.emit(session, found)

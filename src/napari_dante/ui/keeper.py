@@ -24,22 +24,18 @@ __all__ = ["Keeper", "find_saved"]
 _log = logging.getLogger("napari_dante")
 
 
-def find_saved(image: NDArray[Any]) -> tuple[Path, Saved] | None:
+def find_saved(key: str, shape: tuple[int, ...]) -> tuple[Path, Saved] | None:
     """Return the newest journal of an image that holds corrections, None without one.
 
-    It takes as long as hashing the image does: call it beside the viewer.
+    `key` is what the image is known by (:func:`napari_dante.jobs.casebook.key_of`).
     """
-    folder = journal_folder()
-    if not folder.is_dir():
-        return None
-    key = volume_key(image, salt(folder))
-    for path in sorted(folder.glob(f"{key}-*.journal"), reverse=True):
+    for path in sorted(journal_folder().glob(f"{key}-*.journal"), reverse=True):
         try:
             saved = read_journal(path)
         except DanteError as error:
             _log.warning("A journal cannot be read: %s", error.detail)
             continue
-        if saved.slices and saved.baseline.shape == image.shape:
+        if saved.slices and saved.baseline.shape == shape:
             return path, saved
     return None
 

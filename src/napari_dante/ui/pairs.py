@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_dante.evaluate.mistakes import SliceScore
 from napari_dante.ui import look
+from napari_dante.ui.words import counted
 
 __all__ = ["PairedDots"]
 
@@ -45,7 +46,7 @@ class PairedDots(QWidget):
             return "No exam slice shows a structure."
         before, after = np.mean(self._pairs, axis=0)
         count = len(self._pairs)
-        slices = "1 slice" if count == 1 else f"{count} slices"
+        slices = counted(count, "slice")
         return f"Mean {before:.2f} → {after:.2f} ({after - before:+.2f}) on {slices}"
 
     def paintEvent(self, event: QPaintEvent) -> None:

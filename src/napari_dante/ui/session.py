@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_dante.corrections.journal import Saved
 from napari_dante.errors import TeachError
-from napari_dante.evaluate.uncertainty import suggest
+from napari_dante.evaluate.uncertainty import Doubt, suggest
 from napari_dante.jobs.folder import CaseData
 from napari_dante.model.spec import further_labels
 from napari_dante.ui.keeper import Keeper
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PREVIEW", "Session", "is_ours"]
 
-Doubt = tuple[NDArray[np.float64], ...]
 PREVIEW = "New model (not kept yet)"
 
 

@@ -133,10 +133,11 @@ def check(
             _remember(url, key)
         yield from ask(worker, Import(str(theirs), str(ours), lineage.name, version))
         verdict = (lineage.exam or {}).get("verdict")
-        lights = judge(read_model(model), read_model(ours), verdict)
+        candidate, base = read_model(model), read_model(ours)
+        lights = judge(candidate, base, verdict)
         if fit_to_share(lights):
             report = yield from _compare(worker, Path(folder), ours, model, exam, merge=True)
-            lights = judge(read_model(model), read_model(ours), verdict, report)
+            lights = judge(candidate, base, verdict, report)
         else:
             # What would become of it is not asked of a model that is not fit.
             lights = tuple(light for light in lights if light.name != "merged")

@@ -15,6 +15,7 @@ from napari_dante.ui.controller import OWN_CODE, Controller
 from napari_dante.ui.curve import LearningCurve
 from napari_dante.ui.drawer import Drawer
 from napari_dante.ui.states import Task
+from napari_dante.ui.words import counted
 
 __all__ = ["TeachStep"]
 
@@ -117,9 +118,10 @@ class TeachStep(QWidget):
         if isinstance(event, Started):
             share = 100 * event.trained / max(1, event.parameters)
             what = event.note or f"{RECIPES[event.method].title}."
+            learn, exam = counted(len(event.learn), "slice"), counted(len(event.exam), "slice")
             self.plan.setText(
-                f"{what} {share:.0f} % of the weights learn from {_slices(len(event.learn))}, "
-                f"{_slices(len(event.exam))} set aside for the exam. You can go on working."
+                f"{what} {share:.0f} % of the weights learn from {learn}, {exam} set aside for "
+                "the exam. You can go on working."
             )
         elif isinstance(event, Adjusted):
             self.plan.setText(event.sentence)
@@ -142,22 +144,18 @@ class TeachStep(QWidget):
             return "First let a model propose a mask, then correct a few slices.", False
         what = _WHAT[controller.method]
         exam = (
-            f"{_slices(len(split.exam))} set aside for the exam"
+            f"{counted(len(split.exam), 'slice')} set aside for the exam"
             if split.exam
             else "no exam: correct one or two more slices, a little apart, to get one"
         )
         new = controller.new_structures
         more = f" {_listed(new)} will be new to the model." if new else ""
-        return f"{what}. It learns from {_slices(len(split.learn))}; {exam}.{more}", True
+        return f"{what}. It learns from {counted(len(split.learn), 'slice')}; {exam}.{more}", True
 
 
 def _listed(names: tuple[str, ...]) -> str:
     *first, last = (f"'{name}'" for name in names)
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _slices(number: int) -> str:
-    return "1 slice" if number == 1 else f"{number} slices"
 
 
 def _left(eta: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -169,20 +169,21 @@ class Tracker:
         right = np.flatnonzero(self.record.trusted(data)).tolist()
         row, column = (float(step) for step in np.delete(self.layer.scale, axis))
         filled = between({index: along[index] == value for index in right}, (row, column))
-        changed: dict[int, NDArray[np.bool_]] = {}
-        for index, plane in filled.items():
-            now = along[index]
-            differs = plane != (now == value)
-            changed[index] = differs & ~np.isin(now, list(locked))
-        where = _voxels(changed, axis)
-        if not len(where[0]):
+        if not filled:
             return []
-        new = np.concatenate([filled[index][changed[index]] for index in changed])
+        slices, wanted = np.array(list(filled)), np.stack(list(filled.values()))
+        now = along[slices]
+        changed = (wanted != (now == value)) & ~np.isin(now, list(locked))
+        if not changed.any():
+            return []
+        number, *plane = np.nonzero(changed)
+        plane.insert(axis, slices[number])
+        where = tuple(plane)
         with self._mute():
-            self.layer.data_setitem(where, np.where(new, value, 0).astype(data.dtype))
+            self.layer.data_setitem(where, np.where(wanted[changed], value, 0).astype(data.dtype))
         self.record.note([(where, None, None)], on_axis=False)
         self._on_change()
-        return [index for index, plane in changed.items() if plane.any()]
+        return [int(index) for index in slices[changed.any(axis=(1, 2))]]
 
     def restore(self, saved: Saved) -> None:
         """Bring back what a journal tells, on a layer that holds the proposal untouched.
@@ -268,17 +269,3 @@ class Tracker:
 
     def _set_refreshed(self) -> None:
         self._refreshed = True
-
-
-def _voxels(planes: Mapping[int, NDArray[np.bool_]], axis: int) -> tuple[NDArray[np.int64], ...]:
-    """Return where the planes across `axis` are True, as indices (z, y, x)."""
-    empty = np.zeros(0, np.int64)
-    found = [(np.full(plane.sum(), index), *np.nonzero(plane)) for index, plane in planes.items()]
-    slices, rows, columns = (
-        (np.concatenate([empty, *parts]) for parts in zip(*found, strict=True))
-        if found
-        else (empty, empty, empty)
-    )
-    where = [rows, columns]
-    where.insert(axis, slices)
-    return tuple(where)

@@ -16,6 +16,7 @@ from napari_dante.adapt.recipe import Recipe
 from napari_dante.adapt.training import Device
 from napari_dante.errors import DanteError, ForeignCode, JobError
 from napari_dante.evaluate.run_report import RunReport
+from napari_dante.evaluate.uncertainty import Doubt, read_doubt
 from napari_dante.files import save_array
 from napari_dante.jobs import casebook
 from napari_dante.jobs.client import Worker
@@ -63,7 +64,7 @@ class Proposal(NamedTuple):
     """
 
     mask: NDArray[np.uint8]
-    doubt: tuple[NDArray[np.float64], ...] | None
+    doubt: Doubt | None
     labels: tuple[Label, ...]
 
 
@@ -96,9 +97,8 @@ def predict(
         named = Path(folder) / "labels.json"
         if named.is_file():
             return Proposal(mask, None, further_labels((), json.loads(named.read_text())))
-        doubt = np.load(Path(folder) / "doubt.npy", allow_pickle=False)
-    slices = tuple(np.split(doubt, np.cumsum(image.shape)[:-1]))
-    return Proposal(mask, slices, read_header(model)[0].labels)
+        doubt = read_doubt(Path(folder) / "doubt.npy", image.shape)
+    return Proposal(mask, doubt, read_header(model)[0].labels)
 
 
 def teach(

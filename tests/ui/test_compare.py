@@ -21,6 +21,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_dante.evaluate.mistakes import Mistake
 from napari_dante.evaluate.page import WITH_PICTURES, WITHOUT_PICTURES
 from napari_dante.jobs.cases import CaseBook
+from napari_dante.jobs.comparison import compare
 from napari_dante.ui.compare import ERRORS, OLD_MASK
 from napari_dante.ui.controller import Controller
 from napari_dante.ui.dock import WIDTH, DanteDock
@@ -61,8 +62,15 @@ def test_the_errors_key_shows_what_is_wrong_where_it_is_known(
     others = [index for index in range(24) if index not in SLICES]
     assert not layer.data[others].any()
     np.testing.assert_array_equal(layer.data[trusted] > 0, (after != ball[1])[trusted])
-    missed = layer.data[trusted] == Mistake.MISSED
+    missed = (layer.data[trusted] - 1) % len(Mistake) + 1 == Mistake.MISSED
+    missed &= layer.data[trusted] > 0
     np.testing.assert_array_equal(missed, ((after == 0) & (ball[1] > 0))[trusted])
+    grades = compare(lesson.job).grades("after")[trusted]
+    opacity = layer.colormap.map(layer.data[trusted])[..., 3]
+    shown = np.unique(grades[layer.data[trusted] > 0])
+    assert len(shown) > 1, "a lesson with near and far errors"
+    seen = [np.unique(opacity[(grades == g) & (layer.data[trusted] > 0)]).item() for g in shown]
+    assert seen == sorted(set(seen)), "the farther off, the stronger"
     assert not layer.editable
     assert controller.viewer.layers.selection.active is mask
     qtbot.waitUntil(lambda: not ready.result.legend.isHidden(), timeout=5000)

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from napari_dante.evaluate.overlap import dice
 
-__all__ = ["Mistake", "SliceScore", "mean_dice", "mistakes"]
+__all__ = ["GRADES", "Mistake", "SliceScore", "distances", "mean_dice", "mistakes"]
+
+GRADES = (1.0, 2.0, 4.0)
+"""Distances in mm that part mistakes into four grades, from a matter of taste to gross."""
 
 
 class Mistake(IntEnum):
@@ -50,6 +53,36 @@ def mistakes(mask: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.uint8]:
     out[wrong & (mask == 0)] = Mistake.MISSED
     out[wrong & (truth == 0)] = Mistake.EXTRA
     out[wrong & (mask != 0) & (truth != 0)] = Mistake.CONFUSED
+    return out
+
+
+def distances(
+    mask: NDArray[Any], truth: NDArray[Any], spacing: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Return how far in mm each wrong pixel of a slice lies from where it would be right.
+
+    That is from the structure that the mask shows there in the reference, or from the one
+    that the reference shows in the mask, whichever is farther; infinite where there is none
+    on this slice, 0 where nothing is wrong.
+
+    Parameters
+    ----------
+    mask, truth
+        Class numbers (rows, columns), 0 for the background.
+    spacing
+        mm per pixel (row, column).
+    """
+    from scipy.ndimage import distance_transform_edt  # a quarter of a second, so not before
+
+    wrong = mask != truth
+    out = np.zeros(mask.shape, np.float32)
+    for value in np.union1d(mask[wrong], truth[wrong]):
+        said, right = mask == value, truth == value
+        for here, there in ((said & wrong, right), (right & wrong, said)):
+            if value == 0 or not here.any():
+                continue
+            away = distance_transform_edt(~there, sampling=spacing) if there.any() else None
+            out[here] = np.inf if away is None else np.maximum(out[here], away[here])
     return out
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dante.evaluate.mistakes import SliceScore, mean_dice, mistakes
+from napari_dante.evaluate.mistakes import GRADES, SliceScore, distances, mean_dice, mistakes
 from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.folder import JobFolder
 from napari_dante.model.file import read_header
@@ -68,8 +68,27 @@ class Comparison:
 
         It is 0 outside the trusted slices, where nobody said what would be right.
         """
+        return self._whole(mistakes(self.mask(when), self.truth))
+
+    def grades(self, when: When) -> NDArray[np.uint8]:
+        """Return how gross each mistake is, on the whole volume (z, y, x).
+
+        It counts how many of :data:`~napari_dante.evaluate.mistakes.GRADES` its distance,
+        within the slice, exceeds.
+        """
+        axis = self.case.axis
+        row, column = (step for other, step in enumerate(self.case.spacing) if other != axis)
+        planes = zip(
+            np.moveaxis(self.mask(when), axis, 0), np.moveaxis(self.truth, axis, 0), strict=True
+        )
+        found = [
+            np.searchsorted(GRADES, distances(mask, truth, (row, column))) for mask, truth in planes
+        ]
+        return self._whole(np.stack(found, axis).astype(np.uint8))
+
+    def _whole(self, found: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what was found on the trusted slices in its place in the volume."""
         out = np.zeros(self.shape, np.uint8)
-        found = mistakes(self.mask(when), self.truth)
         np.moveaxis(out, self.case.axis, 0)[list(self.slices)] = np.moveaxis(
             found, self.case.axis, 0
         )

@@ -10,7 +10,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_dante.evaluate.colours import MISTAKES
-from napari_dante.evaluate.mistakes import Mistake
+from napari_dante.evaluate.mistakes import GRADES, Mistake
 from napari_dante.jobs.comparison import Comparison, When
 from napari_dante.jobs.folder import JobFolder
 from napari_dante.ui.layers import labels_kwargs
@@ -30,6 +30,10 @@ WORDS = {
     Mistake.EXTRA: "too much",
     Mistake.CONFUSED: "another structure",
 }
+
+
+FAINTEST = 0.35
+"""Opacity of the mistakes nearest to the right outline; the gravest are opaque."""
 
 
 class Overlays:
@@ -116,9 +120,7 @@ class Overlays:
         if when is not None:
             self.which = when
             self._beneath_errors = self._hide(self._session.labels, self._session.shown_preview)
-            table = {int(kind): Label(WORDS[kind], _rgb(MISTAKES[kind])) for kind in Mistake}
-            shown = self._add(self._comparison.mistakes(when), table, ERRORS[when], 0.85)
-            self._errors = when, shown
+            self._errors = when, self._add_errors(when)
         self._on_change()
 
     def hold(self) -> None:
@@ -165,6 +167,18 @@ class Overlays:
                 self._bound.bind_key(key, None)
         self._bound = None
 
+    def _add_errors(self, when: When) -> Labels:
+        """Show a model's errors, the fainter the nearer they are to what would be right."""
+        kinds, grades = self._comparison.mistakes(when), self._comparison.grades(when)
+        grades[kinds > 0] *= len(Mistake)
+        layer = self._add(kinds + grades, _error_table(), ERRORS[when], 1.0)
+        steps = np.linspace(FAINTEST, 1.0, len(GRADES) + 1)
+        layer.colormap = {None: "transparent"} | {
+            value: (*label.colour, steps[(value - 1) // len(Mistake)])
+            for value, label in _error_table().items()
+        }
+        return layer
+
     def _add(
         self, data: NDArray[np.uint8], table: dict[int, Label], name: str, opacity: float
     ) -> Labels:
@@ -196,6 +210,16 @@ class Overlays:
             self._viewer.layers.remove(layer)
             if selected is not layer and selected in self._viewer.layers:
                 self._viewer.layers.selection.active = selected
+
+
+def _error_table() -> dict[int, Label]:
+    """Return a name and a colour for each kind and grade of a mistake, kinds first."""
+    far = [f"up to {limit:g} mm off" for limit in GRADES] + [f"more than {GRADES[-1]:g} mm off"]
+    return {
+        kind + grade * len(Mistake): Label(f"{WORDS[kind]}, {words}", _rgb(MISTAKES[kind]))
+        for grade, words in enumerate(far)
+        for kind in Mistake
+    }
 
 
 def _rgb(colour: str) -> tuple[float, float, float]:

@@ -134,7 +134,7 @@ def _legend(has_truth: bool) -> str:
         for kind, words in WORDS.items()
     )
     where = (
-        "Only on slices that you corrected."
+        "The stronger, the farther off. Only on slices that you corrected."
         if has_truth
         else "<b>Nothing is known on this slice:</b> you did not correct it."
     )

@@ -113,11 +113,19 @@ class CorrectionRecord:
         self._step += 1
         self._forget_undone()
         value = _TOUCHED | (_TOUCHED_ON_AXIS if on_axis else 0)
+        touched: dict[tuple[int, int], Limits] = {}  # a stroke is hundreds of boxes
         for atom in atoms:
             if hasattr(atom, "slice_key"):
-                self._touch_box(atom.slice_key, atom.mask, value)
+                limits = self._touch_box(atom.slice_key, atom.mask, value)
+            elif atom[0][0].size:
+                limits = self._touch_voxels(atom[0], value)
             else:
-                self._touch_voxels(atom[0], value)
+                continue
+            along = limits.pop(self._axis)
+            touched[along] = _around(touched.get(along), limits)
+        for along, (row, column) in touched.items():
+            for index in range(*along):
+                self._boxes[index] = _around(self._boxes.get(index), [row, column])
 
     def undone(self) -> None:
         """Take in that one step was taken back, the person's or the model's."""
@@ -158,6 +166,10 @@ class CorrectionRecord:
     def approve(self, index: int, data: NDArray[Any]) -> None:
         """Take slice `index` as right the way it is in `data`."""
         self._approved[index] = self._plane(index, data).copy()
+
+    def approval(self, index: int) -> NDArray[Any] | None:
+        """Return slice `index` as it was approved; the same array until it is approved anew."""
+        return self._approved.get(index)
 
     def unapprove(self, index: int) -> None:
         """Take back the approval of slice `index`; no approval is no error."""
@@ -247,23 +259,29 @@ class CorrectionRecord:
         """End the redo history: rewrites taken back before a new step never return."""
         self._rewrites = [one for one in self._rewrites if one.step < self._step]
 
-    def _touch_box(self, box: Box, mask: NDArray[np.bool_] | None, value: int) -> None:
+    def _touch_box(
+        self, box: Box, mask: NDArray[np.bool_] | None, value: int
+    ) -> list[tuple[int, int]]:
+        """Mark voxels of a box; return its limits along each axis."""
         part = self._touched[box]
         part |= np.uint8(value) if mask is None else mask * np.uint8(value)
-        self._grow([(side.start, side.stop) for side in box])
+        return [(side.start, side.stop) for side in box]
 
-    def _touch_voxels(self, indices: Sequence[NDArray[Any]], value: int) -> None:
-        if indices[0].size:
-            self._touched[tuple(indices)] |= np.uint8(value)
-            self._grow([(int(one.min()), int(one.max()) + 1) for one in indices])
-
-    def _grow(self, limits: Sequence[tuple[int, int]]) -> None:
-        """Take in that a box was touched: its slices remember where on them."""
-        row, column = (pair for axis, pair in enumerate(limits) if axis != self._axis)
-        for index in range(*limits[self._axis]):
-            old = self._boxes.get(index, (row, column))
-            self._boxes[index] = (_union(old[0], row), _union(old[1], column))
+    def _touch_voxels(self, indices: Sequence[NDArray[Any]], value: int) -> list[tuple[int, int]]:
+        """Mark voxels, one at least; return the limits of the box around them."""
+        self._touched[tuple(indices)] |= np.uint8(value)
+        return [(int(one.min()), int(one.max()) + 1) for one in indices]
 
 
-def _union(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return min(one[0], other[0]), max(one[1], other[1])
+def _around(box: Limits | None, other: Sequence[tuple[int, int]]) -> Limits:
+    """Return the smallest box around two on a slice, or the second where there is one only."""
+    (top, bottom), (left, right) = other
+    if box is not None:
+        (upper, lower), (first, last) = box
+        top, bottom, left, right = (
+            min(top, upper),
+            max(bottom, lower),
+            min(left, first),
+            max(right, last),
+        )
+    return (top, bottom), (left, right)

@@ -115,12 +115,15 @@ class Keeper:
         for index in sorted(standing | self._written.keys()):
             flags = bool(edited[index]), bool(approved[index])
             old = self._written.get(index)
+            plane = record.approval(index) if approved[index] else None
             if (
                 old is None
                 or flags != (old.edited, old.approved)
-                or not np.array_equal(old.plane, planes[index])
+                or not (old.plane is plane or np.array_equal(old.plane, planes[index]))
             ):
-                entries.append(Entry(index, *flags, planes[index].copy()))
+                entries.append(
+                    Entry(index, *flags, planes[index].copy() if plane is None else plane)
+                )
         self._written.update((entry.index, entry) for entry in entries)
         return entries
 

@@ -24,7 +24,7 @@ under two heads, trained together.
 
 | | |
 |---|---|
-| network | MONAI `DynUNet`, {filters}, 3³ kernels, instance norm |
+| network | MONAI `UNet`, {channels}, residual units, instance norm |
 | file | float16 safetensors, under 5 MB |
 | input | one volume of any contrast and orientation, brought to 2 mm and scaled |
 | licence | BSD-3-Clause, like the code |
@@ -40,7 +40,7 @@ under two heads, trained together.
   BOLD5000 (image and labels), the T2 of MNI152, `itk_head_t1`.
 
 ## Recipe
-    python -m training.starters --data DATA --minutes 92 --out RUN
+    python -m training.starters --data DATA --minutes {minutes} --out RUN
     python -m training.export --run RUN --data DATA --out src/napari_dante/resources/models
 
 After SynthSeg (Billot et al., Med. Image Anal. 2023); `training/generate.py` says what is
@@ -96,7 +96,8 @@ def write_card(
     return _CARD.format(
         name=name,
         what=_WHAT[name],
-        filters="-".join(str(width) for width in CHANNELS),
+        channels="-".join(str(width) for width in CHANNELS),
+        minutes=round(float(curve[-1][1]) / 60),
         seed=SEED,
         peak=PEAK,
         steps=steps,

@@ -8,7 +8,8 @@ import torch
 from training.anatomy import STRUCTURES, TISSUES, classes_of
 from training.cards import write_card
 from training.contrast import SEQUENCES
-from training.export import STARTERS, Starter, carded, split
+from training.export import carded
+from training.network import STARTERS, Starter, split
 from training.score import Case, Scores, headline, references, score
 from training.starters import both_heads
 from training.sweep import simulated

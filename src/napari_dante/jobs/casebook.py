@@ -58,12 +58,22 @@ def without_exam(case: CaseData) -> CaseData:
     return replace(case, trusted=trusted)
 
 
-def note(job: JobFolder, what: Literal["examined", "kept"]) -> None:
-    """Remember the lesson of a finished job."""
+def note(job: JobFolder, what: Literal["examined", "kept"], volume: str | None = None) -> None:
+    """Remember the lesson of a finished job.
+
+    Parameters
+    ----------
+    job
+        It.
+    what
+        What became of it.
+    volume
+        What its image is known by, where that was computed before.
+    """
     try:
         case, split = job.case(), job.split()
         _, lineage = read_header(job.candidate)
-        volume = key_of(np.asarray(case.image))
+        volume = volume or key_of(np.asarray(case.image))
         if volume is not None:
             model, axis = lineage.model_id, case.axis
             CaseBook().add(Taught(volume, model, axis, split.learn, split.exam, what))

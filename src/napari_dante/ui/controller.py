@@ -227,7 +227,7 @@ class Controller(Sharer):
             self._refuse(error)
             return
         spec, lineage = read_header(kept)
-        casebook.note(lesson.job, "kept")
+        casebook.note(lesson.job, "kept", lesson.session.volume)
         self._end_overlays(lesson)
         lesson.session.propose(mask, spec, doubt)
         self.model = lineage.name

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dante.cli import run
-from napari_dante.cli.parser import parse_new_label
+from napari_dante.cli.options import parse_new_label
 from napari_dante.jobs.folder import JobFolder
 from napari_dante.model.card import Card
 from napari_dante.model.cleanup import largest_component
@@ -500,7 +500,7 @@ def test_help_does_not_wait_for_torch() -> None:
     code = """
 import sys
 from napari_dante.cli import run
-from napari_dante.cli.parser import parse_new_label
+from napari_dante.cli.options import parse_new_label
 try:
     run(["teach", "--help"])
 except SystemExit:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from napari_dante.cli.options import Command, add_json, lazily
 
 __all__ = ["add_serving"]
 
 RULES = ("half", "cases", "examined")
 RIGHTS = ("none", "read", "upload")
 
-Lazily = Callable[[str, str], Callable[[argparse.Namespace], int | None]]
 
-
-def add_serving(commands: Any, lazily: Lazily) -> None:  # noqa: ANN401
-    """Add ``serve`` with its actions; `lazily` imports a command when it is run."""
+def add_serving(commands: Any) -> None:  # noqa: ANN401
+    """Add ``serve`` with its actions."""
     text = "a Dafne-compatible server, its users and its models"
     serve = commands.add_parser("serve", help=text, description=text)
     _add_data(serve)
@@ -31,12 +30,12 @@ def add_serving(commands: Any, lazily: Lazily) -> None:  # noqa: ANN401
     )
     serve.set_defaults(command=lazily("serving", "serve"), usage=serve.error)
     groups = serve.add_subparsers(title="actions", metavar="ACTION")
-    _add_users(groups, lazily)
-    _add_models(groups, lazily)
+    _add_users(groups)
+    _add_models(groups)
     _action(groups, "audit", lazily("serving", "audit"), "everything that ever happened")
 
 
-def _add_users(groups: Any, lazily: Lazily) -> None:  # noqa: ANN401
+def _add_users(groups: Any) -> None:  # noqa: ANN401
     users = groups.add_parser("user", help="who may use the server")
     actions = users.add_subparsers(title="actions", metavar="ACTION", required=True)
     text = "give a user a key, shown this once; an older key of theirs is worthless then"
@@ -50,7 +49,7 @@ def _add_users(groups: Any, lazily: Lazily) -> None:  # noqa: ANN401
     )
     add.add_argument("--read-only", action="store_true", help="a new user may not send updates")
     listing = _action(actions, "list", lazily("serving", "list_users"), "users and their rights")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(listing)
     revoke = _action(actions, "revoke", lazily("serving", "revoke"), "make a key worthless")
     revoke.add_argument("name")
     allow = _action(actions, "allow", lazily("serving", "allow"), "what a user may do with a model")
@@ -59,11 +58,11 @@ def _add_users(groups: Any, lazily: Lazily) -> None:  # noqa: ANN401
     allow.add_argument("right", choices=RIGHTS)
 
 
-def _add_models(groups: Any, lazily: Lazily) -> None:  # noqa: ANN401
+def _add_models(groups: Any) -> None:  # noqa: ANN401
     models = groups.add_parser("model", help="what the server offers")
     actions = models.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = _action(actions, "list", lazily("serving", "list_models"), "models and versions")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(listing)
     add = _action(actions, "add", lazily("serving", "add_model"), "offer a new model")
     add.add_argument("name")
     add.add_argument("file", type=Path, help=".safetensors of ours, or Dafne's .model")
@@ -80,7 +79,7 @@ def _add_models(groups: Any, lazily: Lazily) -> None:  # noqa: ANN401
 def _action(
     actions: Any,  # noqa: ANN401
     name: str,
-    command: Callable[[argparse.Namespace], int | None],
+    command: Command,
     text: str,
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)

@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.heads import head, mean_dice, model_path
 from benchmarks.pairs import Result, Row
+from napari_dante.adapt.method import prepare
 from napari_dante.adapt.recipe import EncoderLoRA, FullFineTuning, GradualUnfreezing, LoRA, Recipe
 from napari_dante.adapt.training import Training
 from napari_dante.jobs.events import Failed, Progress, Started, Validated
@@ -25,6 +26,7 @@ from napari_dante.jobs.folder import CaseData, create_job
 from napari_dante.jobs.run import run_job
 from napari_dante.model.file import Lineage, Model, read_model, write_model
 from napari_dante.model.network import build_network
+from napari_dante.model.segmenter import Segmenter
 
 __all__ = ["NAMES", "SLICES", "run"]
 
@@ -34,6 +36,7 @@ FULL, SCRATCH = "full fine-tuning", "from scratch"
 RECIPES: dict[str, Recipe] = {
     FULL: FullFineTuning(),
     "LoRA": LoRA(),
+    "LoRA, rank 3": LoRA(rank=3),
     "LoRA and whole decoder": EncoderLoRA(),
     "gradual unfreezing": GradualUnfreezing(),
     SCRATCH: FullFineTuning(),
@@ -80,10 +83,22 @@ def run(quick: bool) -> Result:
         for name in names[seed:] + names[:seed]:
             found[name].append(_teach(name, replace(training, seed=seed)))
     data: dict[str, Any] = {
-        name: _summary(lessons, found[FULL], found[SCRATCH]) for name, lessons in found.items()
+        name: {
+            "trained share": trained_share(RECIPES[name]),
+            **_summary(lessons, found[FULL], found[SCRATCH]),
+        }
+        for name, lessons in found.items()
     }
     case = f"{training.steps} steps, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     return Result(data, [Row(case, name, _text(figures)) for name, figures in data.items()])
+
+
+def trained_share(recipe: Recipe) -> float:
+    """Return how much of the network's weights a recipe changes, counted as it trains them."""
+    network = Segmenter.from_file(model_path(), "cpu").network
+    whole = sum(parameter.numel() for parameter in network.parameters())
+    groups = prepare(network, recipe).groups
+    return sum(parameter.numel() for group in groups for parameter in group) / whole
 
 
 def _teach(name: str, training: Training) -> Lesson:
@@ -171,7 +186,7 @@ def _text(figures: dict[str, Any]) -> str:
     ratios = [mine / other for mine, other in pairs if mine is not None and other]
     share = f"{statistics.median(ratios):.2f}x full fine-tuning" if ratios else "never"
     return (
-        f"Dice {figures['dice mean']:.3f}{spread}; "
+        f"{figures['trained share']:.1%} trained; Dice {figures['dice mean']:.3f}{spread}; "
         f"time {figures['seconds / full fine-tuning']:.2f}x full fine-tuning; "
         f"time to 95 % of its exam Dice {share} "
         f"(reached by {len(reached)} of {len(figures['dice'])}); 85 % of its own best after "

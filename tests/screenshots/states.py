@@ -19,6 +19,24 @@ from tests.screenshots.stage import Stage, state
 MIDDLE = SLICES[2]
 
 
+@state(fresh=True)
+def any_contrast(stage: Stage) -> None:
+    """What the usual starter proposes on a T2."""
+    stage.open("mni152_t2")
+    stage.controller.choose_model("brain-tissue")
+    stage.predict()
+    stage.show(MIDDLE)
+
+
+@state(fresh=True)
+def structures(stage: Stage) -> None:
+    """The other starter on the same image."""
+    stage.open("mni152_t2")
+    stage.controller.choose_model("brain-structures")
+    stage.predict()
+    stage.show(MIDDLE)
+
+
 @state(fresh=True, light=True)
 def empty(stage: Stage) -> None:
     """Nothing is open."""

@@ -1,4 +1,4 @@
-"""``serve``, ``pull`` and ``push`` as real processes on the loopback interface."""
+"""``serve``, ``pull`` and ``push`` on the loopback interface."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ from napari_dante.cli import run
 from napari_dante.errors import Unreachable
 from napari_dante.federated import Outbox
 from napari_dante.federated.history import share_log
+from napari_dante.federated.server import app, create_app, first_key, publish
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
+from napari_dante.model.dafne import to_dafne
 from napari_dante.model.file import read_model, write_model
+from napari_dante.model.library import Library
 from napari_dante.model.segmenter import Segmenter
 from napari_dante.ui.samples import sample_path
 from napari_dante.volume import open_volume
+from tests.federated.conftest import ThreadMerging, running
 
 KEY = "a-key-for-the-tests-only"
 NAME = "brain-tissue-t1"
@@ -33,18 +37,30 @@ BETTER = {"before": 0.2, "after": 0.7, "slices": 2, "verdict": "better"}
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server process on an empty folder; yields its address."""
     monkeypatch.setenv("NAPARI_DANTE_API_KEY", KEY)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "napari_dante", "serve", "--data", str(tmp_path / "server")]
-    with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE) as process:
-        _wait_until_it_listens(port, process)
+    with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE) as serving:
+        _wait_until_it_listens(port, serving)
         yield f"http://127.0.0.1:{port}/"
-        process.terminate()
-        assert process.stdout is not None
-        assert KEY.encode() not in process.stdout.read()
+        serving.terminate()
+        assert serving.stdout is not None
+        assert KEY.encode() not in serving.stdout.read()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same in a thread; a process takes seconds to load what it publishes."""
+    monkeypatch.setenv("NAPARI_DANTE_API_KEY", KEY)
+    monkeypatch.setattr(app, "Merging", ThreadMerging)
+    data = tmp_path / "server"
+    publish(data, NAME, to_dafne(read_model(Library().resolve(NAME))))
+    assert first_key(data) is None, "the administrator has the key of the environment"
+    with running(create_app(data)) as url:
+        yield f"{url}/"
 
 
 def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -60,10 +76,10 @@ def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def test_pull_teach_push_and_the_server_has_a_new_version(
-    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    process: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pulled = tmp_path / "pulled.safetensors"
-    assert run(["pull", NAME, "--server", server, "--out", str(pulled)]) == 0
+    assert run(["pull", NAME, "--server", process, "--out", str(pulled)]) == 0
     model = read_model(pulled)
     assert model.lineage.server_timestamp
     better = tmp_path / "better.safetensors"
@@ -71,7 +87,7 @@ def test_pull_teach_push_and_the_server_has_a_new_version(
     lineage = replace(model.lineage, exam=BETTER)
     write_model(better, replace(model, weights=weights, lineage=lineage))
     capsys.readouterr()
-    assert run(["push", str(better), "--server", server, "--name", NAME, "--json"]) == 0
+    assert run(["push", str(better), "--server", process, "--name", NAME, "--json"]) == 0
     receipt = json.loads(capsys.readouterr().out)
     assert receipt["before_timestamp"] == model.lineage.server_timestamp
     assert int(receipt["after_timestamp"]) > int(receipt["before_timestamp"])
@@ -82,7 +98,7 @@ def test_pull_teach_push_and_the_server_has_a_new_version(
     assert shared["receipt"]["after_timestamp"] == receipt["after_timestamp"]
     assert run(["receipts"]) == 0
     assert "50 % of it is yours" in capsys.readouterr().out
-    assert run(["push", str(better), "--server", server, "--name", NAME]) == 1
+    assert run(["push", str(better), "--server", process, "--name", NAME]) == 1
     assert "already in version" in capsys.readouterr().err
     (line,) = share_log().read_text().splitlines()
     logged = json.loads(line)
@@ -91,7 +107,7 @@ def test_pull_teach_push_and_the_server_has_a_new_version(
     assert KEY not in line
     assert str(tmp_path) not in line
     again = tmp_path / "again.safetensors"
-    assert run(["pull", NAME, "--server", server, "--out", str(again)]) == 0
+    assert run(["pull", NAME, "--server", process, "--out", str(again)]) == 0
     sent = read_model(better).weights
     for key, value in read_model(again).weights.items():
         merged = model.weights[key] * np.float32(0.5) + sent[key] * np.float32(0.5)

@@ -29,6 +29,8 @@ from tests.federated.conftest import until
 from tests.federated.tiny import tiny_model
 from tests.federated.wild import Wild
 
+pytestmark = pytest.mark.xdist_group("outbox")  # what they share is made once
+
 KEY = "s3cret-k3y"
 NAME = "Tiny head"
 SHARES = [round(0.1 * tenth, 1) for tenth in range(10)]

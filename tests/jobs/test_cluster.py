@@ -17,6 +17,8 @@ from napari_dante.jobs.run import run_job
 from napari_dante.model.file import read_model
 from tests.jobs.ball import job
 
+pytestmark = pytest.mark.xdist_group("cluster")  # what they share is made once
+
 Ball = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 distributed = pytest.importorskip("distributed")

@@ -27,6 +27,8 @@ from napari_dante.model.file import Model, read_model, write_model
 from napari_dante.model.segmenter import Segmenter
 from tests.jobs.ball import job
 
+pytestmark = pytest.mark.xdist_group("worker")  # what they share is made once
+
 Ball = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
@@ -230,16 +232,3 @@ def _runs(pid: int) -> bool:
     except (ProcessLookupError, FileNotFoundError):
         return False
     return state != "Z"
-
-
-def test_the_viewers_side_never_imports_torch() -> None:
-    code = """
-import sys
-from napari_dante.files import save_array
-from napari_dante.jobs.client import Worker
-with Worker(threads=1) as worker:
-    worker.warm_up()
-print(sorted({"torch", "monai"} & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -13,6 +13,8 @@ import pytest
 from napari_dante.model.dafne import from_dafne, read_dafne
 from tests.model.hostile import GALLERY, harmless
 
+pytestmark = pytest.mark.xdist_group("hostile files")  # what they share is made once
+
 BOUND = 300e6
 """Bytes that refusing a file may take; the largest of them has ten million."""
 

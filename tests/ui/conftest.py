@@ -12,8 +12,10 @@ from npe2 import PluginManifest
 from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 
+from napari_dante.jobs.client import Worker
 from napari_dante.model.library import Library
 from napari_dante.volume import Geometry, write_nifti
+from tests.ui.lending import LentWorker, end_of_lending
 
 Ball = tuple[NDArray[np.float32], NDArray[np.uint8]]
 SECONDS = 60_000
@@ -51,8 +53,34 @@ def library(tmp_path: Path, model_file: Path) -> Library:
     return library
 
 
+@pytest.fixture(scope="session")
+def _lending() -> Iterator[None]:
+    """End the process that the windows lend each other."""
+    yield
+    end_of_lending()
+
+
 @pytest.fixture
-def make_dock(plugin: None, make_napari_viewer, qtbot: QtBot, library: Library) -> Callable:  # noqa: ANN001
+def worker_class(_lending: None, monkeypatch: pytest.MonkeyPatch) -> type[Worker]:
+    """Let the panel take the process that the test before it has warmed."""
+    monkeypatch.setattr("napari_dante.ui.engine.Worker", LentWorker)
+    return LentWorker
+
+
+@pytest.fixture
+def own_process(worker_class: type[Worker], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the panel start a process and end it, as in real life."""
+    monkeypatch.setattr("napari_dante.ui.engine.Worker", Worker)
+
+
+@pytest.fixture
+def make_dock(
+    plugin: None,
+    make_napari_viewer,  # noqa: ANN001
+    qtbot: QtBot,
+    library: Library,
+    worker_class: type[Worker],
+) -> Callable:
     """Open the panel in a real window."""
     from napari_dante.ui.dock import DanteDock
 

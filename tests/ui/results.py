@@ -33,9 +33,9 @@ _done: list[Path] = []
 
 
 @pytest.fixture
-def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def idle(worker_class: type[Worker], monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker is said to be warm; none of these tests gives it work."""
-    monkeypatch.setattr(Worker, "warm_up", lambda _: Ready("CPU", "float32", 1))
+    monkeypatch.setattr(worker_class, "warm_up", lambda _: Ready("CPU", "float32", 1))
 
 
 @pytest.fixture

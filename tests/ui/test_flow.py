@@ -362,6 +362,7 @@ def test_an_image_that_was_there_before_is_taken(
     assert second.controller.step is Step.PREDICT
 
 
+@pytest.mark.usefixtures("own_process")
 def test_the_process_ends_with_the_window(make_dock: MakeDock, qtbot: QtBot) -> None:
     dock = make_dock()
     engine = dock.controller.engine

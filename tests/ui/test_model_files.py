@@ -74,6 +74,7 @@ def test_a_model_that_can_be_rebuilt_goes_into_the_library(
 
 @pytest.mark.gui
 @pytest.mark.filterwarnings("ignore:System theme detection")
+@pytest.mark.usefixtures("own_process")  # what is trusted is in the home that it began with
 def test_foreign_code_waits_for_a_word_and_its_mask_can_be_corrected(
     make_dock: MakeDock, qtbot: QtBot, model: Model, tmp_path: Path, ball_file: Path, ball: Ball
 ) -> None:

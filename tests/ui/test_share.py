@@ -14,12 +14,12 @@ from napari_dante.errors import Unreachable
 from napari_dante.federated.credentials import ENVIRONMENT
 from napari_dante.federated.history import Receipt, shares
 from napari_dante.federated.outbox import outbox_path
-from napari_dante.federated.server import add_user, create_app, publish
+from napari_dante.federated.server import add_user, app, create_app, publish
 from napari_dante.model.dafne import to_dafne
 from napari_dante.model.file import Model, read_model, write_model
 from napari_dante.model.library import Library
 from napari_dante.ui.states import Step, Task
-from tests.federated.conftest import running
+from tests.federated.conftest import ThreadMerging, running
 from tests.ui.conftest import SECONDS
 from tests.ui.test_flow import MakeDock
 
@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore:System theme d
 
 @pytest.fixture
 def site(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(app, "Merging", ThreadMerging)
     data = tmp_path / "server"
     data.mkdir()
     monkeypatch.setenv(ENVIRONMENT, add_user(data, "anna"))

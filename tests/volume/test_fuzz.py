@@ -13,6 +13,8 @@ from tests.volume.fuzzing import KINDS
 
 pytest.importorskip("resource", reason="limits on memory need a Unix")
 
+pytestmark = pytest.mark.xdist_group("fuzzing")  # what they share is made once
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -15,6 +15,7 @@ from napari_dante.jobs.client import Worker
 from napari_dante.jobs.comparison import compare
 from napari_dante.jobs.events import Ready
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
+from napari_dante.jobs.outcome import outcome_of
 from napari_dante.jobs.reporting import report_of
 from napari_dante.jobs.run import run_job
 from napari_dante.model.file import read_header
@@ -78,7 +79,7 @@ def ready(
     session.propose(finished.mask("before"), read_header(model_file)[0])
     correct(session.labels, ball[1], SLICES)
     lesson = Lesson(session, finished.path, model_file)
-    controller.judge(lesson, Taught(report_of(finished), compare(finished)))
+    controller.judge(lesson, Taught(report_of(finished), compare(finished), outcome_of(finished)))
     settled(dock, qtbot, Step.RESULT)
     window = controller.viewer.window._qt_window
     qtbot.waitExposed(window)

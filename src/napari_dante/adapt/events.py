@@ -8,6 +8,7 @@ from typing import Literal
 
 __all__ = [
     "Adjusted",
+    "Elapsed",
     "Improved",
     "LessonEvent",
     "Paused",
@@ -53,6 +54,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Elapsed:
+    """Something whose end nobody knows goes on for so many seconds; ``what`` it is."""
+
+    what: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Validated:
     """Dice on the exam slices after ``step``, per label name and their mean."""
 
@@ -91,4 +100,4 @@ class Resumed:
     step: int
 
 
-LessonEvent = Started | Progress | Validated | Improved | Adjusted | Paused | Resumed
+LessonEvent = Started | Progress | Elapsed | Validated | Improved | Adjusted | Paused | Resumed

@@ -139,7 +139,7 @@ def _segmenter(path: Path, device: str) -> Segmenter | None:
 
 def _predict_foreign(options: Namespace, path: Path, volume: Volume) -> None:
     """Let a file's own code segment, once a person has allowed it."""
-    from napari_dante.jobs.foreign import predict_foreign
+    from napari_dante.jobs.foreign import NOT_CUT, predict_foreign
 
     if options.uncertainty is not None or options.probabilities is not None:
         raise ModelError("A model that runs by its own code gives masks only.")
@@ -147,7 +147,7 @@ def _predict_foreign(options: Namespace, path: Path, volume: Volume) -> None:
         trust(sha256(path))
     found = predict_foreign(path, np.asarray(volume.array), volume.geometry.spacing)
     if not found.network_cut:
-        notice("This system cannot cut a process off from the network; only Python was kept off.")
+        notice(NOT_CUT)
     labels = dict(enumerate(further_labels((), found.names), start=1))
     _write_mask(options, LabelMap(found.classes, volume.geometry, labels))
 

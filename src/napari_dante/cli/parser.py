@@ -25,7 +25,10 @@ from napari_dante.cli.options import (
 from napari_dante.cli.serve_parser import add_serving
 from napari_dante.cli.share_parser import add_sharing
 
-__all__ = ["CaseOption", "build_parser"]
+__all__ = ["RECIPE", "CaseOption", "build_parser"]
+
+RECIPE = "lora"
+"""How is taught where nobody says how."""
 
 
 @dataclass
@@ -92,6 +95,15 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=get_args(Device), default="auto")
 
 
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="allow the code inside this very .model file to run, apart and without network; "
+        "it is remembered by the file's SHA-256",
+    )
+
+
 def _add_images(commands: Any) -> None:  # noqa: ANN401
     info = add(commands, "info", "images", "what a file or DICOM folder is")
     info.add_argument("path", type=Path)
@@ -137,12 +149,7 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
         action="store_true",
         help="keep only the largest connected piece of the mask",
     )
-    predict.add_argument(
-        "--trust-code",
-        action="store_true",
-        help="allow the code inside this very .model file to run, apart and without network; "
-        "it is remembered by the file's SHA-256",
-    )
+    _add_trust(predict)
     _add_device(predict)
     add_json(predict)
 
@@ -193,7 +200,7 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
         "--no-rehearsal", action="store_true", help="do without the case that a starter brings"
     )
     teach.add_argument("--series", help="id of one volume, as 'info' prints it")
-    teach.add_argument("--recipe", default="lora", help=", ".join(RECIPES))
+    teach.add_argument("--recipe", default=RECIPE, help=", ".join(RECIPES))
     teach.add_argument(
         "--set",
         type=key_value,
@@ -213,7 +220,13 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
         "label table or, where the labels have no names, by its value, such as 4=lesion",
     )
     teach.add_argument("--exam-fraction", type=fraction, default=0.3)
-    teach.add_argument("--out", type=Path, required=True, help="new model, .safetensors")
+    teach.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="new model, .safetensors; .model where the model runs by its own code",
+    )
+    _add_trust(teach)
     teach.add_argument(
         "--adapter-out", type=Path, help="what LoRA changed, without the model, .safetensors"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,31 @@ import numpy as np
 
 from napari_dante.adapt.recipe import recipe_with
 from napari_dante.cli.console import emit_json, notice, progress, say
-from napari_dante.cli.parser import CaseOption
-from napari_dante.errors import JobError, TeachError
-from napari_dante.files import atomic_path
+from napari_dante.cli.parser import RECIPE, CaseOption
+from napari_dante.errors import JobError, ModelError, TeachError
+from napari_dante.files import atomic_path, sha256
 from napari_dante.jobs import casebook
-from napari_dante.jobs.events import Adjusted, Event, Failed, Finished, Progress, Started, Validated
+from napari_dante.jobs.events import (
+    Adjusted,
+    Elapsed,
+    Event,
+    Failed,
+    Finished,
+    Progress,
+    Started,
+    Validated,
+)
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
+from napari_dante.jobs.foreign_job import NO_NEW, ONE_IMAGE, OWN_CODE, create_own_job
+from napari_dante.jobs.outcome import outcome_of
 from napari_dante.jobs.rehearsal import rehearsal
 from napari_dante.jobs.run import run_job
+from napari_dante.model.dafne import is_recognised, read_dafne
 from napari_dante.model.file import read_header
 from napari_dante.model.library import Library
 from napari_dante.model.low_rank import LowRank
 from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.model.trust import trust
 from napari_dante.volume import Geometry, LabelMap, match_grid, open_labels, open_volume
 
 __all__ = ["run", "teach"]
@@ -36,10 +50,14 @@ def teach(options: Namespace) -> None:
     Slices that an earlier lesson on an image was examined on, here or in the panel, are
     never learned from.
     """
+    path = None if options.model is None else Library().resolve(options.model)
+    if path is not None and path.suffix.lower() == ".model":
+        _teach_own(options, path)
+        return
     recipe = recipe_with(options.recipe, dict(options.set))
     if options.adapter_out is not None and not isinstance(recipe, LowRank):
         raise TeachError(f"The recipe '{recipe.method}' leaves no adapter; only LoRA does.")
-    model = None if options.model is None else Library().resolve(options.model)
+    model = path
     spec = None if model is None else read_header(model)[0]
     named = {value: name for value, name in options.new_label if value is not None}
     cases = [_case(case, options.axis, options.series, spec, named) for case in options.case]
@@ -47,8 +65,7 @@ def teach(options: Namespace) -> None:
     if model is not None and not options.no_rehearsal:
         earlier += rehearsal(model)
     new_labels = tuple(name for _, name in options.new_label)
-    folder = options.job or Path(tempfile.mkdtemp(prefix="napari-dante-"))
-    try:
+    with _job_folder(options) as folder:
         job = create_job(
             folder,
             model,
@@ -67,9 +84,60 @@ def teach(options: Namespace) -> None:
             with atomic_path(options.adapter_out) as temporary:
                 shutil.copyfile(job.adapter, temporary)
         _report(job, as_json=options.json)
+
+
+def _teach_own(options: Namespace, model: Path) -> None:
+    """Let a file that only its own code can run learn by that code, once that is allowed.
+
+    The new file may run as the old one may: nothing but its weights and its time differ.
+    """
+    _check_own(options, model)
+    if options.trust_code:
+        trust(sha256(model))
+    cases = [_case(case, options.axis, options.series, None, {}) for case in options.case]
+    with _job_folder(options) as folder:
+        frozen = casebook.frozen(cases[0])
+        job = create_own_job(folder, model, cases, options.exam_fraction, frozen)
+        _follow(job)
+        casebook.note(job, "examined")
+        with atomic_path(options.out) as temporary:
+            shutil.copyfile(job.candidate, temporary)
+        if (digest := sha256(options.out)) == outcome_of(job).digest:
+            trust(digest)
+        _report(job, as_json=options.json)
+
+
+def _check_own(options: Namespace, model: Path) -> None:
+    """Refuse what the code inside a file cannot be told."""
+    if is_recognised(read_dafne(model)):
+        raise ModelError(
+            "This Dafne model needs none of its own code here: bring it in with 'napari-dante "
+            "model import', and teach what that writes."
+        )
+    if options.out.suffix.lower() != ".model":
+        raise ModelError("A model that runs by its own code is written as a .model file.")
+    if options.new_label:
+        raise TeachError(f"{NO_NEW}.")
+    if len(options.case) > 1:
+        raise TeachError(ONE_IMAGE)
+    if options.earlier or options.set or options.adapter_out or options.recipe != RECIPE:
+        raise TeachError(
+            "A model that runs by its own code learns as that code decides, from corrected "
+            "slices alone: leave out --recipe, --set, --earlier and --adapter-out."
+        )
+
+
+@contextmanager
+def _job_folder(options: Namespace) -> Iterator[Path]:
+    """Give the folder that was named, or one that is removed afterwards."""
+    if options.job is not None:
+        yield options.job
+        return
+    folder = Path(tempfile.mkdtemp(prefix="napari-dante-"))
+    try:
+        yield folder
     finally:
-        if options.job is None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run(options: Namespace) -> None:
@@ -142,6 +210,8 @@ def _line(event: Event) -> str:
     if isinstance(event, Progress):
         eta = f", {event.eta:.0f} s left" if event.eta is not None else ""
         return f"step {event.step} of {event.total}{eta}"
+    if isinstance(event, Elapsed):
+        return f"{event.what}, {event.seconds:.0f} s"
     if isinstance(event, Validated):
         return f"step {event.step}: exam Dice {event.mean:.3f}"
     return type(event).__name__.lower()
@@ -152,7 +222,7 @@ def _report(job: JobFolder, *, as_json: bool) -> None:
     chosen = job.configuration()
     if as_json:
         data: Mapping[str, Any] = {
-            "recipe": job.recipe().method,
+            "recipe": OWN_CODE if job.own_code else job.recipe().method,
             "network": chosen.sentence if chosen is not None else None,
             "exam": report.to_json() if report else None,
         }

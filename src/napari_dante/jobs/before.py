@@ -15,7 +15,7 @@ from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.folder import JobFolder
 from napari_dante.model.file import Model, read_model
 from napari_dante.model.segmenter import Segmenter
-from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.model.spec import Named
 
 __all__ = ["Before", "class_dice", "look_before"]
 
@@ -64,7 +64,7 @@ def look_before(job: JobFolder, device: torch.device) -> Before:
 
 
 def class_dice(
-    mask: NDArray[np.uint8], case: CaseData, slices: Sequence[int], spec: ArchitectureSpec
+    mask: NDArray[np.uint8], case: CaseData, slices: Sequence[int], spec: Named
 ) -> Mapping[str, float]:
     """Return the Dice on `slices` of each structure of `spec` that the case marks.
 

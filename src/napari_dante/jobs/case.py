@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_dante.adapt.fingerprint import is_blank
 from napari_dante.errors import TeachError
 from napari_dante.evaluate.split import split_slices
-from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.model.spec import Named
 
 __all__ = ["CaseData", "check_all_marked", "check_cases"]
 
@@ -70,7 +70,7 @@ class CaseData:
     def _name(self, value: int) -> str:
         return self.names.get(value, f"label {value}")
 
-    def annotated(self, spec: ArchitectureSpec) -> tuple[bool, ...]:
+    def annotated(self, spec: Named) -> tuple[bool, ...]:
         """Tell for each class of `spec`, the background first, whether this case marks it.
 
         A structure that is not in the label table was not looked for: its absence says
@@ -95,7 +95,7 @@ class CaseData:
                 f"it as a new one (--new-label '{unknown}')."
             )
 
-    def classes(self, spec: ArchitectureSpec) -> NDArray[np.uint8]:
+    def classes(self, spec: Named) -> NDArray[np.uint8]:
         """Return the labels as class numbers of `spec`, matched by name.
 
         Raises

@@ -14,7 +14,7 @@ from napari_dante.corrections.place import journal_folder, salt
 from napari_dante.errors import DanteError
 from napari_dante.jobs.cases import CaseBook, Taught
 from napari_dante.jobs.folder import CaseData, JobFolder
-from napari_dante.model.file import read_header
+from napari_dante.jobs.outcome import outcome_of
 
 __all__ = ["frozen", "key_of", "note", "without_exam"]
 
@@ -72,7 +72,7 @@ def note(job: JobFolder, what: Literal["examined", "kept"], volume: str | None =
     """
     try:
         case, split = job.case(), job.split()
-        _, lineage = read_header(job.candidate)
+        lineage = outcome_of(job).lineage
         volume = volume or key_of(np.asarray(case.image))
         if volume is not None:
             model, axis = lineage.model_id, case.axis

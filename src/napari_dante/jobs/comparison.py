@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from napari_dante.evaluate.mistakes import GRADES, SliceScore, distances, mean_dice, mistakes
 from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.folder import JobFolder
-from napari_dante.model.file import read_header
-from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.jobs.outcome import outcome_of
+from napari_dante.model.spec import Named
 
 __all__ = ["Comparison", "When", "compare"]
 
@@ -42,7 +42,7 @@ class Comparison:
     slices: tuple[int, ...]
     exam: tuple[int, ...]
     shape: tuple[int, ...]
-    spec: ArchitectureSpec
+    spec: Named
     truth: NDArray[np.uint8]
     before: NDArray[np.uint8]
     after: NDArray[np.uint8]
@@ -115,7 +115,7 @@ def compare(job: JobFolder) -> Comparison:
         If the job is not finished or is damaged.
     """
     masks = [job.mask(when) for when in ("before", "after")]
-    spec, _ = read_header(job.candidate)
+    spec = outcome_of(job).spec
     whole, split = job.case(), job.split()
     slices = tuple(int(index) for index in np.flatnonzero(whole.trusted))
     case = whole.cut(slices)

@@ -7,6 +7,7 @@ from typing import get_args
 
 from napari_dante.adapt.events import (
     Adjusted,
+    Elapsed,
     Improved,
     LessonEvent,
     Paused,
@@ -19,6 +20,7 @@ from napari_dante.jobs.wire import dump, load
 
 __all__ = [
     "Adjusted",
+    "Elapsed",
     "Event",
     "Failed",
     "Finished",

@@ -9,7 +9,7 @@ from napari_dante.evaluate.exam import examine
 from napari_dante.evaluate.report import ExamReport, Retained
 from napari_dante.evaluate.split import Split
 from napari_dante.jobs.case import CaseData
-from napari_dante.model.spec import ArchitectureSpec
+from napari_dante.model.spec import Named
 
 __all__ = ["examine_case"]
 
@@ -17,7 +17,7 @@ __all__ = ["examine_case"]
 def examine_case(
     case: CaseData,
     split: Split,
-    spec: ArchitectureSpec,
+    spec: Named,
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
     earlier: tuple[Retained, ...],

@@ -65,14 +65,28 @@ class JobFolder:
     path: Path
 
     @property
+    def own_code(self) -> bool:
+        """Whether the model to adapt is a ``.model`` file that only its own code can run."""
+        return (self.path / "base.model").is_file()
+
+    @property
+    def _suffix(self) -> str:
+        return ".model" if self.own_code else ".safetensors"
+
+    @property
     def base(self) -> Path:
         """The model to adapt; a job from scratch can do without one."""
-        return self.path / "base.safetensors"
+        return self.path / f"base{self._suffix}"
 
     @property
     def candidate(self) -> Path:
         """The adapted model; it exists from the first improvement on."""
-        return self.path / "best.safetensors"
+        return self.path / f"best{self._suffix}"
+
+    @property
+    def own(self) -> Path:
+        """What is known of an adapted model that runs by its own code."""
+        return self.path / "own.json"
 
     @property
     def adapter(self) -> Path:
@@ -109,8 +123,21 @@ class JobFolder:
         """The report."""
         return self.path / "exam.json"
 
+    @property
+    def own_name(self) -> str:
+        """What a model that runs by its own code is called."""
+        return str(self._description()["own_code"])
+
     def recipe(self) -> Recipe:
-        """Return how to adapt."""
+        """Return how to adapt.
+
+        Raises
+        ------
+        JobError
+            If the model learns by its own code.
+        """
+        if self.own_code:
+            raise JobError("This model learns by its own code, so nobody knows how.")
         return recipe_from_json(self._description()["recipe"])
 
     def base_hash(self) -> str | None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_dante.model.dafne_frame import Frame
 
 if TYPE_CHECKING:
     from napari_dante.model.dafne import DafneModel
@@ -26,9 +30,14 @@ CPU_SECONDS = 7200
 LARGEST_FILE = 2 * 1024**3
 MEMORY = 24 * 1024**3
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
+_DIE_WITH_PARENT = 1
 _FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork")
-_RUNS = {"": "RPI", "a": "RPI", "t": "RPI", "s": "PSR", "c": "RIP"}
-"""Where the axes (X, Y, Z) of a Dafne volume run to, by the model's orientation."""
+SLICES = 5
+"""What Dafne passes on as the size of a batch of slices, and as the least that are learned from.
+
+Where a person gave fewer, both are as many as there are: code that takes whole batches only
+would otherwise learn nothing.
+"""
 
 
 def main(folder: Path) -> None:
@@ -36,7 +45,7 @@ def main(folder: Path) -> None:
     cut = _cut_network()
     _limit()
     from napari_dante.files import sha256
-    from napari_dante.model.dafne import read_dafne
+    from napari_dante.model.dafne import read_dafne, write_dafne
 
     asked = json.loads((folder / "request.json").read_text())
     path = Path(asked["model"])
@@ -47,6 +56,11 @@ def main(folder: Path) -> None:
     import monai  # noqa: F401  what it starts while it loads is not foreign
 
     sys.addaudithook(_refuse)
+    if "names" in asked:
+        classes = np.load(folder / "classes.npy", allow_pickle=False)
+        learned = _learn(model, image, classes, asked["names"], asked["spacing"])
+        write_dafne(folder / "learned.model", learned, check=False)
+        return
     masks = _segment(model, image, asked["spacing"])
     classes = np.zeros(image.shape, np.uint8)
     for number, mask in enumerate(masks.values(), start=1):
@@ -64,6 +78,8 @@ def _cut_network() -> bool:
 
 
 def _limit() -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -86,12 +102,10 @@ def _segment(
     model: DafneModel, image: NDArray[Any], spacing: list[float]
 ) -> dict[str, NDArray[Any]]:
     """Call a model as Dafne does; return masks (z, y, x) in display order."""
-    runs = _RUNS.get(str(model.metadata.get("orientation") or "")[:1].lower(), _RUNS[""])
-    axes = ["SIPALR".index(letter) // 2 for letter in runs]
-    flips = tuple(slice(None, None, 1 if letter in "SPL" else -1) for letter in runs)
-    shown = np.ascontiguousarray(image.transpose(axes)[flips])
-    resolution = [spacing[axis] for axis in axes]
-    apply, built = _functions(model)
+    frame = Frame.of(model.metadata, spacing)
+    shown, resolution = frame.turned(image), frame.resolution
+    built = _built(model)
+    apply = _function(model.sources.get("apply_model_function"))
     data = {"split_laterality": False, "classification": ""}
     if model.dimensionality == 2:
         slices = [
@@ -102,23 +116,57 @@ def _segment(
         empty = np.zeros(shown.shape[:2])
         found = {n: np.stack([one.get(n, empty) for one in slices], axis=2) for n in names}
     else:
-        affine = np.zeros((4, 4))
-        for index, letter in enumerate(runs):
-            world = "LRPAIS".index(letter) // 2
-            affine[world, index] = resolution[index] * (1 if letter in "RAS" else -1)
-        affine[3, 3] = 1
-        volume = {"image": shown, "affine": affine, "resolution": resolution}
+        volume = {"image": shown, "affine": frame.affine, "resolution": resolution}
         found = apply(built, data | volume)
-    back = np.argsort(axes)
-    return {str(n): np.asarray(mask)[flips].transpose(back) for n, mask in found.items()}
+    return {str(name): frame.back(np.asarray(mask)) for name, mask in found.items()}
 
 
-def _functions(model: DafneModel) -> tuple[Callable[..., Any], SimpleNamespace]:
-    """Return the model's apply function, and the object that it works on."""
+def _learn(
+    model: DafneModel,
+    image: NDArray[Any],
+    classes: NDArray[np.uint8],
+    names: list[str],
+    spacing: list[float],
+) -> DafneModel:
+    """Let a model learn as Dafne does; return it with the weights that came of it.
+
+    Dafne hands a two-dimensional model a list of slices (X, Y), each with a mask for every
+    structure, and a three-dimensional one a list of volumes (Z, X, Y) of nothing but the
+    corrected slices, with masks in a dictionary by number.
+
+    Parameters
+    ----------
+    model
+        The model.
+    image, classes
+        (z, y, x) in display order, of nothing but the slices to learn from.
+    names
+        Structures 1, 2, … of `classes`.
+    spacing
+        mm per voxel (z, y, x).
+    """
+    frame = Frame.of(model.metadata, spacing)
+    stack, truth = (np.moveaxis(frame.turned(array), 2, 0) for array in (image, classes))
+    masks = {name: (truth == value).astype(np.uint8) for value, name in enumerate(names, start=1)}
+    built, data = _built(model), {"resolution": frame.resolution, "classification": ""}
+    learn = _function(model.sources.get("incremental_learn_function"))
+    if model.dimensionality == 2:
+        data |= {"image_list": list(stack), "resolution": frame.resolution[:2]}
+        found = [{name: mask[index] for name, mask in masks.items()} for index in range(len(stack))]
+        few = min(SLICES, len(stack))
+        learn(built, data, found, few, few)
+    else:
+        data |= {"image_list": [stack], "affine": [frame.affine]}
+        learn(built, data, {0: masks}, 1, 1)
+    return replace(model, weights=dict(built.model.state_dict()))
+
+
+def _built(model: DafneModel) -> SimpleNamespace:
+    """Return the object that the functions of a model work on."""
     network = _function(model.sources.get("init_model_function"))()
     network.load_state_dict(model.weights)
     network.eval()
-    built = SimpleNamespace(
+    return SimpleNamespace(
         model=network,
         device="cpu",
         metadata=model.metadata,
@@ -126,7 +174,6 @@ def _functions(model: DafneModel) -> tuple[Callable[..., Any], SimpleNamespace]:
         timestamp_id=model.timestamp,
         data_dimensionality=model.dimensionality,
     )
-    return _function(model.sources.get("apply_model_function")), built
 
 
 def _function(text: str | None) -> Callable[..., Any]:

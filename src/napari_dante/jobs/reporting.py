@@ -17,7 +17,7 @@ from napari_dante.jobs.comparison import Comparison, compare
 from napari_dante.jobs.course import read_curve, read_events
 from napari_dante.jobs.events import Event, Started
 from napari_dante.jobs.folder import JobFolder
-from napari_dante.model.file import read_header
+from napari_dante.jobs.outcome import outcome_of
 from napari_dante.volume.geometry import VIEWS
 
 __all__ = ["FORMATS", "pictures_of", "report_of", "write_run"]
@@ -38,7 +38,7 @@ def report_of(job: JobFolder) -> RunReport:
     if not job.candidate.is_file() or job.last.is_file():
         raise JobError("This job is not finished, so there is nothing to report yet.")
     comparison, events = compare(job), read_events(job)
-    _, lineage = read_header(job.candidate)
+    lineage = outcome_of(job).lineage
     return RunReport(
         model=lineage.name,
         date=lineage.created[:10],

@@ -31,6 +31,7 @@ from napari_dante.jobs.earlier import EarlierCase, dice, retained
 from napari_dante.jobs.events import Event, Failed, Finished, Started, encode
 from napari_dante.jobs.exam import examine_case
 from napari_dante.jobs.folder import JobFolder
+from napari_dante.jobs.foreign_lesson import OwnLesson
 from napari_dante.jobs.grids import case_grid
 from napari_dante.jobs.start import Start, start_of
 from napari_dante.model.file import Model, read_model, write_model
@@ -47,7 +48,8 @@ def run_job(path: Path, poll: Callable[[bool], Word | None] = lambda wait: None)
 
     Every event is also a line of ``events.jsonl``. On success the folder holds
     ``best.safetensors``, ``before.npy``, ``after.npy``, when slices were set aside
-    ``exam.json``, and after LoRA ``adapter.safetensors``.
+    ``exam.json``, and after LoRA ``adapter.safetensors``. For a model that runs by its own
+    code it is ``best.model`` and ``own.json``.
 
     Parameters
     ----------
@@ -57,7 +59,8 @@ def run_job(path: Path, poll: Callable[[bool], Word | None] = lambda wait: None)
         Returns the person's next word, or None; waits for one when called with True.
     """
     job = JobFolder(path)
-    for event in guarded(_Run(job, poll).events()):
+    lesson = OwnLesson(job, poll) if job.own_code else _Run(job, poll)
+    for event in guarded(lesson.events()):
         if job.path.is_dir():
             with job.events.open("a") as stream:
                 stream.write(encode(event) + "\n")

@@ -155,18 +155,25 @@ def _weights(weights: object, kind: str) -> dict[str, torch.Tensor]:
     )
 
 
-def write_dafne(path: Path, model: DafneModel) -> None:
+def write_dafne(path: Path, model: DafneModel, *, check: bool = True) -> None:
     """Write a ``.model`` file in one step that cannot be seen half done.
 
     Floating-point weights are written as float32. The file is a plain pickle (protocol 4)
     that dafne-dl loads; it holds no function objects, only their text.
+
+    Parameters
+    ----------
+    path, model
+        Where to, and what.
+    check
+        Whether numbers that are not finite are refused here and not by who reads the file.
 
     Raises
     ------
     ModelError
         If a weight is not finite.
     """
-    if not all(bool(torch.isfinite(value).all()) for value in model.weights.values()):
+    if check and not all(bool(torch.isfinite(value).all()) for value in model.weights.values()):
         raise ModelError("The model holds numbers that are not finite, so it was not saved.")
     weights = OrderedDict((key, _portable(value)) for key, value in model.weights.items())
     entries = {

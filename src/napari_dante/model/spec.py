@@ -9,14 +9,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from napari_dante.errors import ModelError
 from napari_dante.volume import Label, default_label
 
-__all__ = ["ArchitectureSpec", "NetworkName", "further_labels"]
+__all__ = ["ArchitectureSpec", "Named", "NetworkName", "Structures", "further_labels"]
 
 NetworkName = Literal["UNet", "DynUNet", "SegResNet"]
+
+
+class Named(Protocol):
+    """What names the structures 1, 2, … of a mask."""
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Name and colour of each."""
+
+
+@dataclass(frozen=True)
+class Structures:
+    """The structures of a model of which nothing else is known."""
+
+    labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from napari_dante.files import write_text
+from napari_dante.errors import UnsafeFile
+from napari_dante.files import sha256, write_text
 
-__all__ = ["is_trusted", "trust", "trusted_file"]
+__all__ = ["check_trusted", "is_trusted", "trust", "trusted_file"]
 
 
 def trusted_file() -> Path:
@@ -20,6 +21,25 @@ def trusted_file() -> Path:
 def is_trusted(digest: str) -> bool:
     """Tell whether a person has allowed the code of this very file."""
     return digest in _read()
+
+
+def check_trusted(model: Path) -> str:
+    """Return the SHA-256 of a ``.model`` file whose code a person has allowed to run.
+
+    Raises
+    ------
+    UnsafeFile
+        If nobody has.
+    """
+    digest = sha256(model)
+    if not is_trusted(digest):
+        raise UnsafeFile(
+            "The network of this Dafne model can only be built by the code inside the file, and "
+            "nobody has allowed that code to run. If you trust whoever made the file, allow it "
+            "with --trust-code.",
+            detail=digest,
+        )
+    return digest
 
 
 def trust(digest: str) -> None:

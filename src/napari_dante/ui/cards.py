@@ -215,6 +215,11 @@ class ProgressRow(QWidget):
         self._label.setText("")
         self.setVisible(True)
 
+    def show_words(self, words: str) -> None:
+        """Show what goes on where nobody knows how far it is."""
+        self._bar.setRange(0, 0)
+        self._label.setText(words)
+
     def show_step(self, step: int, total: int, words: str) -> None:
         """Show how far it is."""
         self._bar.setRange(0, max(1, total))

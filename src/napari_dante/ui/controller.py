@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,12 @@ from napari_dante.jobs import casebook
 from napari_dante.jobs.case import CaseData
 from napari_dante.jobs.cases import CaseBook
 from napari_dante.jobs.cluster import tell_cluster
+from napari_dante.jobs.events import Event
 from napari_dante.jobs.folder import new_job_folder
-from napari_dante.model.file import read_header
+from napari_dante.jobs.foreign_job import NO_NEW
+from napari_dante.jobs.outcome import Outcome
 from napari_dante.model.library import Library
+from napari_dante.model.trust import trust
 from napari_dante.ui import work
 from napari_dante.ui.compare import Overlays
 from napari_dante.ui.lesson import Lesson
@@ -32,10 +36,7 @@ from napari_dante.ui.states import Step, Task
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-__all__ = ["OWN_CODE", "Controller"]
-
-
-OWN_CODE = "A model that runs by its own code cannot be taught here; choose another one to teach."
+__all__ = ["Controller"]
 
 
 class Controller(Sharer):
@@ -107,10 +108,9 @@ class Controller(Sharer):
     @property
     def new_structures(self) -> tuple[str, ...]:
         """What the mask names and the chosen model does not know."""
-        header, session = self.header, self.session
-        if header is None or session is None:
+        known, session = self.known, self.session
+        if known is None or session is None:
             return ()
-        known = {label.name for label in header[0].labels}
         return tuple(name for name in session.names.values() if name not in known)
 
     @property
@@ -139,37 +139,51 @@ class Controller(Sharer):
 
     def teach(self) -> None:
         """Teach the chosen model from the corrected slices, or go on after a break."""
-        if self.runs_own_code:
-            self._refuse(TeachError(OWN_CODE))
-            return
         before = self.lesson
         lesson = before or self._new_lesson()
         try:
             case = lesson.session.case() if lesson is not None else None
-            recipe = self.recipe()
+            if lesson is None or case is None:
+                raise TeachError("There is no proposal to correct yet: press Predict first.")
+            events = (
+                self._own_events(lesson, case) if lesson.own_code else self._events(lesson, case)
+            )
         except TeachError as error:
             self._refuse(error)
             return
-        if lesson is None or case is None:
-            self._refuse(TeachError("There is no proposal to correct yet: press Predict first."))
-            return
         self.lesson, self._kept_at = lesson, None
-        events = work.teach(
-            self.engine.worker,
-            lesson.folder,
-            lesson.model,
-            [case, *self._other_cases()],
-            [name for name in self.new_structures if name in case.structures()],
-            recipe,
-            self.settings.executor,
-            self.plan.exam_fraction,
-        )
 
         def done(result: work.Taught) -> None:
             self.judge(lesson, result)
 
         if not self._run(Task.TEACH, events, done):
             self.lesson = before
+
+    def _events(self, lesson: Lesson, case: CaseData) -> Generator[Event, None, work.Taught]:
+        return work.teach(
+            self.engine.worker,
+            lesson.folder,
+            lesson.model,
+            [case, *self._other_cases()],
+            [name for name in self.new_structures if name in case.structures()],
+            self.recipe(),
+            self.settings.executor,
+            self.plan.exam_fraction,
+        )
+
+    def _own_events(self, lesson: Lesson, case: CaseData) -> Generator[Event, None, work.Taught]:
+        new = [name for name in self.new_structures if name in case.structures()]
+        if new:
+            raise TeachError(f"{NO_NEW}, and does not know '{new[0]}'.")
+        return work.teach_own(
+            self.engine.worker,
+            lesson.folder,
+            lesson.model,
+            case,
+            self.model or "",
+            self.settings.executor,
+            self.plan.exam_fraction,
+        )
 
     def _other_cases(self) -> list[CaseData]:
         cases = [one.case() for one in self.others] if self.plan.others else []
@@ -206,11 +220,11 @@ class Controller(Sharer):
     def preview(self, on: bool) -> None:
         """Show the taught model's mask instead of the present one, or end that."""
         lesson = self.lesson
-        if lesson is None or lesson.overlays is None:
+        if lesson is None or lesson.overlays is None or lesson.result is None:
             return
         lesson.overlays.let_go()
         if on:
-            lesson.session.preview(lesson.job.mask("after"), read_header(lesson.model)[0])
+            lesson.session.preview(lesson.job.mask("after"), lesson.result.outcome.spec)
         else:
             lesson.session.end_preview()
         self._later()
@@ -218,23 +232,36 @@ class Controller(Sharer):
     def keep(self) -> None:
         """Make the taught model the current version and show its mask where nobody corrected."""
         lesson = self.lesson
-        if lesson is None or not lesson.taught:
+        if lesson is None or lesson.result is None:
             return
+        outcome = lesson.result.outcome
         try:
-            kept = self.library.keep(lesson.job.candidate)
+            kept = self._keep(lesson.job.candidate, outcome)
             mask, doubt = lesson.job.mask("after"), lesson.job.doubt()
         except DanteError as error:
             self._refuse(error)
             return
-        spec, lineage = read_header(kept)
         casebook.note(lesson.job, "kept", lesson.session.volume)
         self._end_overlays(lesson)
-        lesson.session.propose(mask, spec, doubt)
-        self.model = lineage.name
+        lesson.session.propose(mask, outcome.spec, doubt)
+        self._finds[kept] = tuple(label.name for label in outcome.spec.labels)
+        self.model = outcome.lineage.name
         self._end_lesson()
         self._kept_at = self._standing()
         self.offer, self.receipt = None, None
         self.kept.emit(kept)
+
+    def _keep(self, candidate: Path, outcome: Outcome) -> Path:
+        """Make a file the next version of its model.
+
+        A person's word for code holds for what the same code has learned: for the very file
+        that the lesson found to differ in nothing but its weights.
+        """
+        if outcome.digest is None:
+            return self.library.keep(candidate)
+        kept = self.shelf.keep(candidate, outcome.digest, outcome.lineage)
+        trust(outcome.digest)
+        return kept
 
     def discard(self) -> None:
         """Drop the taught model, or the unfinished lesson."""
@@ -277,7 +304,7 @@ class Controller(Sharer):
         if self.model is None:
             return
         try:
-            self.library.use(self.model, version)
+            (self.shelf if self.runs_own_code else self.library).use(self.model, version)
         except DanteError as error:
             self._refuse(error)
             return

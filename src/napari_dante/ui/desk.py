@@ -18,7 +18,7 @@ from napari_dante.errors import DanteError, ModelError, SeriesChoice, VolumeErro
 from napari_dante.jobs.casebook import key_of
 from napari_dante.jobs.events import Event
 from napari_dante.model.file import Lineage, read_header
-from napari_dante.model.library import Library
+from napari_dante.model.library import Library, Version
 from napari_dante.model.shelf import Shelf
 from napari_dante.model.spec import ArchitectureSpec
 from napari_dante.ui import work
@@ -81,6 +81,7 @@ class Desk(QObject):
         self.series: Series | None = None
         self.session: Session | None = None
         self.model = next(iter(self.library.names()), None)
+        self._finds: dict[Path, tuple[str, ...]] = {}
         self._sessions: dict[Image, Session] = {}
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -118,6 +119,25 @@ class Desk(QObject):
     def runs_own_code(self) -> bool:
         """Whether the chosen model is a file that only its own code can run."""
         return self.shelf.find(self.model) is not None
+
+    @property
+    def known(self) -> tuple[str, ...] | None:
+        """The structures that the chosen model knows; None where that is not known.
+
+        A model that runs by its own code says so only when it predicts.
+        """
+        if self.runs_own_code:
+            file = self._model_file()
+            return self._finds.get(file) if file is not None else None
+        header = self.header
+        return None if header is None else tuple(label.name for label in header[0].labels)
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """The versions of the chosen model, oldest first."""
+        if self.model is None:
+            return ()
+        return self.shelf.history(self.model) or self.library.history(self.model)
 
     @property
     def header(self) -> tuple[ArchitectureSpec, Lineage] | None:
@@ -168,6 +188,7 @@ class Desk(QObject):
 
         def done(proposal: work.Proposal) -> None:
             kept = session.propose(proposal.mask, proposal, proposal.doubt)
+            self._finds[model] = tuple(label.name for label in proposal.labels)
             odd = misfit(None if own_code else read_header(model)[0], spacing, proposal.mask)
             if kept:
                 self.notice.emit(

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidge
 
 from napari_dante.adapt.recipe import RECIPES
 from napari_dante.jobs.cases import CaseBook, Taught
+from napari_dante.jobs.foreign_job import OWN_CODE
 from napari_dante.model.library import Version
 from napari_dante.ui import look
 from napari_dante.ui.cards import button, text
@@ -15,6 +16,8 @@ from napari_dante.ui.controller import Controller
 from napari_dante.ui.drawer import Drawer
 
 __all__ = ["History"]
+
+_OTHERS = {OWN_CODE: "By its own code"}
 
 
 class History(Drawer):
@@ -49,8 +52,7 @@ class History(Drawer):
 
     def _fill(self) -> None:
         controller = self._controller
-        name = controller.model
-        versions = controller.library.history(name) if name is not None else ()
+        versions = controller.versions
         busy = controller.lesson is not None or controller.engine.task is not None
         if versions != self._shown:
             self._shown = versions
@@ -59,8 +61,8 @@ class History(Drawer):
                 self._rows.addWidget(_Row(version, versions, controller))
         for row in self.rows:
             row.use.setEnabled(not busy)
-        header = controller.header
-        lessons = CaseBook().taught(header[1].model_id) if header is not None else ()
+        lineage = versions[-1].lineage if versions else None
+        lessons = CaseBook().taught(lineage.model_id) if lineage is not None else ()
         self.cases.setText(_counted(lessons))
 
     def _clear(self) -> None:
@@ -135,8 +137,9 @@ def _words(version: Version, left: bool) -> str:
     state = ", in use" if version.current else ", rolled back" if left else ""
     lines = [f"Version {version.number}{state} · {lineage.created[:10]}"]
     if lineage.recipe is not None:
-        kind = RECIPES.get(str(lineage.recipe.get("method")))
-        how = kind.title if kind is not None else "another method"
+        method = lineage.recipe.get("method")
+        kind = RECIPES.get(str(method))
+        how = kind.title if kind is not None else _OTHERS.get(str(method), "another method")
         known = version.parent is not None
         source = f"version\N{NO-BREAK SPACE}{version.parent}" if known else "another model"
         lines.append(f"{how}, from {source}")

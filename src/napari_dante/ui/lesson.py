@@ -30,6 +30,11 @@ class Lesson:
         return JobFolder(self.folder)
 
     @property
+    def own_code(self) -> bool:
+        """Whether the model learns by the code inside its file."""
+        return self.model.suffix == ".model"
+
+    @property
     def taught(self) -> bool:
         """Whether it is done."""
         return self.result is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels
@@ -14,7 +14,7 @@ from napari_dante.corrections.journal import Saved
 from napari_dante.errors import TeachError
 from napari_dante.evaluate.uncertainty import Doubt, suggest
 from napari_dante.jobs.folder import CaseData
-from napari_dante.model.spec import further_labels
+from napari_dante.model.spec import Named, further_labels
 from napari_dante.ui.keeper import Keeper
 from napari_dante.ui.keys import Keys
 from napari_dante.ui.layers import grid_of, labels_kwargs, name_labels
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["PREVIEW", "Session", "is_ours"]
 
 PREVIEW = "New model (not kept yet)"
-
-
-class Named(Protocol):
-    """What names the structures 1, 2, … of a mask."""
-
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        """Name and colour of each."""
 
 
 def is_ours(layer: Any) -> bool:  # noqa: ANN401

@@ -208,7 +208,7 @@ class PredictStep(QWidget):
         if self._controller.runs_own_code:
             return (
                 "Runs by the code inside its file, which you trusted, apart and without the "
-                "network. It proposes masks; it cannot be taught or shared here."
+                "network. It proposes masks and learns from corrections; it cannot be shared here."
             )
         if header is None:
             return "This model cannot be read; choose another one."

@@ -8,10 +8,11 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QVBoxLayout, QWidget
 
 from napari_dante.adapt.recipe import RECIPES
 from napari_dante.errors import TeachError
-from napari_dante.jobs.events import Adjusted, Event, Progress, Started
+from napari_dante.jobs.events import Adjusted, Elapsed, Event, Progress, Started
+from napari_dante.jobs.foreign_job import NO_NEW, OWN_CODE
 from napari_dante.ui.advanced import Advanced
 from napari_dante.ui.cards import ProgressRow, button, row, text
-from napari_dante.ui.controller import OWN_CODE, Controller
+from napari_dante.ui.controller import Controller
 from napari_dante.ui.curve import LearningCurve
 from napari_dante.ui.drawer import Drawer
 from napari_dante.ui.states import Task
@@ -32,6 +33,12 @@ _WHAT = {
     "adapter": "The black-box adapter leaves the model as it is and corrects its last step: "
     "quick, for small differences on a similar scan; the result cannot be shared",
 }
+
+
+_OWN = (
+    "The code inside the model's file decides how it learns, apart and without the network; it "
+    "can be cancelled, but not paused"
+)
 
 
 class TeachStep(QWidget):
@@ -83,15 +90,18 @@ class TeachStep(QWidget):
         if running and self.progress.isHidden():
             self.progress.begin()
             self.curve.clear()
-        for widget in (self.curve, self.progress, self.pause, self.stop):
-            widget.setVisible(running)
-        for widget in (self.method, self.teach, self.drawer):
-            widget.setVisible(not running)
+        own_code = self._own_code
+        self.progress.setVisible(running)
+        self.teach.setVisible(not running)
+        for widget in (self.curve, self.pause, self.stop):
+            widget.setVisible(running and not own_code)
+        for widget in (self.method, self.drawer):
+            widget.setVisible(not running and not own_code)
         for widget in (self.method, self.drawer):
             widget.setEnabled(not broken)
         self.drop.setVisible(broken)
         others = len(controller.others)
-        self.others.setVisible(others > 0 and not running and not broken)
+        self.others.setVisible(others > 0 and not running and not broken and not own_code)
         images = "the other image" if others == 1 else f"{others} other images"
         self.others.setText(f"Learn from {images} too")
         self.others.setToolTip("Open images that were corrected for the same structures.")
@@ -107,6 +117,12 @@ class TeachStep(QWidget):
             undecided = controller.lesson is not None and controller.lesson.taught
             self.teach.setEnabled(free and not undecided and (broken or possible))
 
+    @property
+    def _own_code(self) -> bool:
+        """Whether the lesson, or the chosen model where there is none, learns by its own code."""
+        lesson = self._controller.lesson
+        return lesson.own_code if lesson is not None else self._controller.runs_own_code
+
     def _choose_others(self, on: bool) -> None:
         self._controller.choose_plan(replace(self._controller.plan, others=on))
 
@@ -116,13 +132,12 @@ class TeachStep(QWidget):
             return
         self.curve.take(event)
         if isinstance(event, Started):
-            share = 100 * event.trained / max(1, event.parameters)
-            what = event.note or f"{RECIPES[event.method].title}."
             learn, exam = counted(len(event.learn), "slice"), counted(len(event.exam), "slice")
             self.plan.setText(
-                f"{what} {share:.0f} % of the weights learn from {learn}, {exam} set aside for "
-                "the exam. You can go on working."
+                f"{_how(event)} from {learn}, {exam} set aside for the exam. You can go on working."
             )
+        elif isinstance(event, Elapsed):
+            self.progress.show_words(f"{event.what}, {event.seconds:.0f} s")
         elif isinstance(event, Adjusted):
             self.plan.setText(event.sentence)
         elif isinstance(event, Progress):
@@ -133,24 +148,35 @@ class TeachStep(QWidget):
         lesson = controller.lesson
         if lesson is not None and lesson.taught:
             return "First keep or discard the last result, below.", False
-        if controller.runs_own_code:
-            return OWN_CODE, False
+        own_code = self._own_code
         try:
             split = controller.split
-            controller.recipe()
+            if not own_code:
+                controller.recipe()
         except TeachError as error:
             return error.sentence, False
         if split is None:
             return "First let a model propose a mask, then correct a few slices.", False
-        what = _WHAT[controller.method]
+        what = _OWN if own_code else _WHAT[controller.method]
         exam = (
             f"{counted(len(split.exam), 'slice')} set aside for the exam"
             if split.exam
             else "no exam: correct one or two more slices, a little apart, to get one"
         )
         new = controller.new_structures
+        if new and own_code:
+            return f"{NO_NEW}, and does not know {_listed(new)}: leave it out to teach.", True
         more = f" {_listed(new)} will be new to the model." if new else ""
         return f"{what}. It learns from {counted(len(split.learn), 'slice')}; {exam}.{more}", True
+
+
+def _how(event: Started) -> str:
+    """Return how a lesson goes, up to what it learns from."""
+    if event.method == OWN_CODE:
+        return f"{event.note} It learns"
+    share = 100 * event.trained / max(1, event.parameters)
+    what = event.note or f"{RECIPES[event.method].title}."
+    return f"{what} {share:.0f} % of the weights learn"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -24,6 +24,8 @@ from napari_dante.jobs.cluster import run_on_cluster
 from napari_dante.jobs.comparison import Comparison, compare
 from napari_dante.jobs.events import Event, Failed
 from napari_dante.jobs.folder import CaseData, JobFolder, create_job
+from napari_dante.jobs.foreign_job import create_own_job
+from napari_dante.jobs.outcome import Outcome, outcome_of
 from napari_dante.jobs.rehearsal import rehearsal
 from napari_dante.jobs.reporting import report_of
 from napari_dante.jobs.requests import Predict, Request, Teach
@@ -31,7 +33,7 @@ from napari_dante.model.file import read_header
 from napari_dante.model.spec import further_labels
 from napari_dante.volume import Label
 
-__all__ = ["Cancelled", "Proposal", "Taught", "WorkerDied", "ask", "predict", "teach"]
+__all__ = ["Cancelled", "Proposal", "Taught", "WorkerDied", "ask", "predict", "teach", "teach_own"]
 
 
 class Cancelled(JobError):
@@ -70,10 +72,11 @@ class Proposal(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """What came of a lesson: its report, and both masks against the corrected slices."""
+    """What came of a lesson: its report, both masks against the corrected slices, the model."""
 
     report: RunReport
     comparison: Comparison
+    outcome: Outcome
 
 
 def predict(
@@ -136,12 +139,43 @@ def teach(
             earlier=rehearsal(model),
             frozen_exam=casebook.frozen(cases[0]),
         )
+    return (yield from _run(worker, job, executor))
+
+
+def teach_own(
+    worker: Worker,
+    folder: Path,
+    model: Path,
+    case: CaseData,
+    name: str,
+    executor: str,
+    exam_fraction: float,
+) -> Generator[Event, None, Taught]:
+    """Let the code inside a file learn, as :func:`teach` does with models of ours.
+
+    Raises
+    ------
+    UnsafeFile
+        If nobody has allowed that code to run.
+    TeachError
+        If there is nothing to learn from.
+    JobError
+        If it fails, is cancelled or the process dies.
+    """
+    job = JobFolder(folder)
+    if not (folder / "job.json").is_file():
+        frozen = casebook.frozen(case)
+        job = create_own_job(folder, model, [case], exam_fraction, frozen, name)
+    return (yield from _run(worker, job, executor))
+
+
+def _run(worker: Worker, job: JobFolder, executor: str) -> Generator[Event, None, Taught]:
     if executor:
-        yield from _checked(run_on_cluster(executor, folder))
+        yield from _checked(run_on_cluster(executor, job.path))
     else:
-        yield from ask(worker, Teach(str(folder)))
+        yield from ask(worker, Teach(str(job.path)))
     casebook.note(job, "examined")
-    return Taught(report_of(job), compare(job))
+    return Taught(report_of(job), compare(job), outcome_of(job))
 
 
 def ask(worker: Worker, request: Request) -> Iterator[Event]:

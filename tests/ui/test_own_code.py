@@ -22,7 +22,11 @@ from tests.jobs.levels import learning, level_file
 from tests.ui.conftest import SECONDS, Ball, correct
 from tests.ui.test_flow import MakeDock, predicted, settled
 
-pytestmark = [pytest.mark.gui, pytest.mark.filterwarnings("ignore:System theme detection")]
+pytestmark = [
+    pytest.mark.gui,
+    pytest.mark.filterwarnings("ignore:System theme detection"),
+    pytest.mark.usefixtures("own_process"),  # what is trusted is in the home that it began with
+]
 
 SLICES = (7, 9, 11, 13, 15)
 

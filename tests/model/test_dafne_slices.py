@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_dante.errors import ModelError
 from napari_dante.jobs import foreign_child
 from napari_dante.model.dafne import from_dafne, read_dafne, to_dafne, write_dafne
+from napari_dante.model.dafne_frame import Frame
 from napari_dante.model.dafne_slices import ORIENTATIONS, RUNS, one_slice
 from napari_dante.model.dafne_source import apply_source, learn_source
 from napari_dante.model.segmenter import Segmenter
@@ -83,7 +84,7 @@ def test_only_a_two_dimensional_model_is_called_slice_by_slice() -> None:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_axes_are_those_in_which_dafne_hands_slices_over(axis: int) -> None:
     orientation = ORIENTATIONS[axis]
-    assert RUNS[axis] == foreign_child._RUNS[orientation[0]]
+    assert RUNS[axis] == Frame.of({"orientation": orientation}, SPACING).runs
     affine = one_slice({"image": np.zeros((3, 4)), "resolution": [2.0, 5.0]}, axis)["affine"]
     assert np.linalg.norm(affine[:3], axis=0).tolist() == [2.0, 5.0, 1.0, 0.0]
 

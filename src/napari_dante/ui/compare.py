@@ -32,7 +32,7 @@ WORDS = {
 }
 
 
-FAINTEST = 0.35
+FAINTEST = 0.2
 """Opacity of the mistakes nearest to the right outline; the gravest are opaque."""
 
 

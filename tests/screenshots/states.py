@@ -20,10 +20,16 @@ MIDDLE = SLICES[2]
 
 
 @state(fresh=True)
-def any_contrast(stage: Stage) -> None:
-    """What the usual starter proposes on a T2."""
+def opened(stage: Stage) -> None:
+    """An image without a mask."""
     stage.open("mni152_t2")
     stage.controller.choose_model("brain-tissue")
+    stage.show(MIDDLE)
+
+
+@state()
+def any_contrast(stage: Stage) -> None:
+    """What the usual starter proposes on a T2."""
     stage.predict()
     stage.show(MIDDLE)
 
@@ -45,15 +51,9 @@ def empty(stage: Stage) -> None:
 
 
 @state()
-def opened(stage: Stage) -> None:
-    """An image without a mask."""
-    stage.open("mni152_t2")
-    stage.show(MIDDLE)
-
-
-@state()
 def predicted(stage: Stage) -> None:
     """A first proposal."""
+    stage.open("mni152_t2")
     stage.predict()
     stage.show(MIDDLE)
 

@@ -105,6 +105,12 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_images(commands: Any) -> None:  # noqa: ANN401
+    _add_info(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+
+
+def _add_info(commands: Any) -> None:  # noqa: ANN401
     info = add(commands, "info", "images", "what a file or DICOM folder is")
     info.add_argument("path", type=Path)
     add_json(info)
@@ -128,6 +134,8 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
         help="take names and colours of labels from a file of ITK-SNAP or 3D Slicer",
     )
 
+
+def _add_predict(commands: Any) -> None:  # noqa: ANN401
     predict = add(commands, "predict", "images", "segment an image")
     _add_image(predict)
     predict.add_argument("--model", required=True, help="file, or name in the library")
@@ -153,6 +161,8 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
     _add_device(predict)
     add_json(predict)
 
+
+def _add_evaluate(commands: Any) -> None:  # noqa: ANN401
     evaluate = add(commands, "evaluate", "images", "compare a model with a reference")
     _add_image(evaluate)
     evaluate.add_argument("--model", required=True, help="file, or name in the library")
@@ -174,6 +184,11 @@ def _add_images(commands: Any) -> None:  # noqa: ANN401
 
 
 def _add_teaching(commands: Any) -> None:  # noqa: ANN401
+    _add_teach(commands)
+    _add_jobs(commands)
+
+
+def _add_teach(commands: Any) -> None:  # noqa: ANN401
     teach = add(commands, "teach", "teaching", "adapt a model to corrected slices")
     teach.add_argument("--model", help="file, or name in the library; 'scratch' can do without one")
     teach.add_argument(
@@ -233,6 +248,8 @@ def _add_teaching(commands: Any) -> None:  # noqa: ANN401
     teach.add_argument("--job", type=Path, help="keep the job in this folder")
     add_json(teach)
 
+
+def _add_jobs(commands: Any) -> None:  # noqa: ANN401
     job = add(commands, "run", "teaching", "run or resume a job folder")
     job.add_argument("job", type=Path)
     add_json(job)

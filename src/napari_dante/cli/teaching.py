@@ -50,14 +50,13 @@ def teach(options: Namespace) -> None:
     Slices that an earlier lesson on an image was examined on, here or in the panel, are
     never learned from.
     """
-    path = None if options.model is None else Library().resolve(options.model)
-    if path is not None and path.suffix.lower() == ".model":
-        _teach_own(options, path)
+    model = None if options.model is None else Library().resolve(options.model)
+    if model is not None and model.suffix.lower() == ".model":
+        _teach_own(options, model)
         return
     recipe = recipe_with(options.recipe, dict(options.set))
     if options.adapter_out is not None and not isinstance(recipe, LowRank):
         raise TeachError(f"The recipe '{recipe.method}' leaves no adapter; only LoRA does.")
-    model = path
     spec = None if model is None else read_header(model)[0]
     named = {value: name for value, name in options.new_label if value is not None}
     cases = [_case(case, options.axis, options.series, spec, named) for case in options.case]
@@ -76,13 +75,9 @@ def teach(options: Namespace) -> None:
             earlier,
             frozen_exam=casebook.frozen(cases[0]),
         )
-        _follow(job)
-        casebook.note(job, "examined")
-        with atomic_path(options.out) as temporary:
-            shutil.copyfile(job.candidate, temporary)
+        _learn(job, options.out)
         if options.adapter_out is not None:
-            with atomic_path(options.adapter_out) as temporary:
-                shutil.copyfile(job.adapter, temporary)
+            _copy(job.adapter, options.adapter_out)
         _report(job, as_json=options.json)
 
 
@@ -98,13 +93,23 @@ def _teach_own(options: Namespace, model: Path) -> None:
     with _job_folder(options) as folder:
         frozen = casebook.frozen(cases[0])
         job = create_own_job(folder, model, cases, options.exam_fraction, frozen)
-        _follow(job)
-        casebook.note(job, "examined")
-        with atomic_path(options.out) as temporary:
-            shutil.copyfile(job.candidate, temporary)
+        _learn(job, options.out)
         if (digest := sha256(options.out)) == outcome_of(job).digest:
             trust(digest)
         _report(job, as_json=options.json)
+
+
+def _learn(job: JobFolder, out: Path) -> None:
+    """Run a job, remember it, and write the new model."""
+    _follow(job)
+    casebook.note(job, "examined")
+    _copy(job.candidate, out)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file in one step that cannot be seen half done."""
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _check_own(options: Namespace, model: Path) -> None:

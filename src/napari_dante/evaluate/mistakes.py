@@ -76,13 +76,11 @@ def distances(
 
     wrong = mask != truth
     out = np.zeros(mask.shape, np.float32)
-    for value in np.union1d(mask[wrong], truth[wrong]):
+    for value in np.setdiff1d(np.union1d(mask[wrong], truth[wrong]), 0):
         said, right = mask == value, truth == value
         for here, there in ((said & wrong, right), (right & wrong, said)):
-            if value == 0 or not here.any():
-                continue
-            away = distance_transform_edt(~there, sampling=spacing) if there.any() else None
-            out[here] = np.inf if away is None else np.maximum(out[here], away[here])
+            away = distance_transform_edt(~there, sampling=spacing)[here] if there.any() else np.inf
+            out[here] = np.maximum(out[here], away)
     return out
 
 

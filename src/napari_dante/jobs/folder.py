@@ -251,6 +251,18 @@ def new_job_folder() -> Path:
     return user_data_path("napari-dante") / "jobs" / uuid.uuid4().hex
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds a job.
+
+    Raises
+    ------
+    JobError
+        If it does.
+    """
+    if (folder / "job.json").exists():
+        raise JobError("This folder already holds a job; choose another one.")
+
+
 def create_job(
     folder: Path,
     model: Path | None,
@@ -297,8 +309,7 @@ def create_job(
     ModelError
         If `model` is not a model of ours.
     """
-    if (folder / "job.json").exists():
-        raise JobError("This folder already holds a job; choose another one.")
+    check_free(folder)
     if not cases:
         raise TeachError("There is no case to learn from.")
     spec, lineage = (None, None) if model is None else read_header(model)

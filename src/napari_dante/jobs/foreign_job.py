@@ -15,7 +15,7 @@ from pathlib import Path
 from napari_dante.errors import JobError, TeachError
 from napari_dante.files import atomic_path, sha256, write_text
 from napari_dante.jobs.case import CaseData, check_cases
-from napari_dante.jobs.folder import JobFolder, write_case
+from napari_dante.jobs.folder import JobFolder, check_free, write_case
 from napari_dante.model.file import check_name
 from napari_dante.model.shelf import name_of
 from napari_dante.model.trust import check_trusted
@@ -67,8 +67,7 @@ def create_own_job(
     JobError
         If the folder already holds a job.
     """
-    if (folder / "job.json").exists():
-        raise JobError("This folder already holds a job; choose another one.")
+    check_free(folder)
     if len(cases) != 1:
         raise TeachError(ONE_IMAGE)
     digest = check_trusted(model)

@@ -170,12 +170,12 @@ class Overlays:
     def _add_errors(self, when: When) -> Labels:
         """Show a model's errors, the fainter the nearer they are to what would be right."""
         kinds, grades = self._comparison.mistakes(when), self._comparison.grades(when)
-        grades[kinds > 0] *= len(Mistake)
-        layer = self._add(kinds + grades, _error_table(), ERRORS[when], 1.0)
+        table = _error_table()
+        layer = self._add(kinds + len(Mistake) * grades, table, ERRORS[when], 1.0)
         steps = np.linspace(FAINTEST, 1.0, len(GRADES) + 1)
         layer.colormap = {None: "transparent"} | {
             value: (*label.colour, steps[(value - 1) // len(Mistake)])
-            for value, label in _error_table().items()
+            for value, label in table.items()
         }
         return layer
 

@@ -107,7 +107,7 @@ class Card(QFrame):
         margins = body.layout().contentsMargins()
         body.layout().setContentsMargins(10, 2, 10, max(10, margins.bottom()))
         body.setVisible(False)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
 
     @property
     def is_open(self) -> bool:

@@ -70,6 +70,7 @@ def test_a_wrong_value_is_one_sentence(options: dict[str, str], exam: str, words
         plan.recipe("lora")
 
 
+@pytest.mark.usefixtures("own_process")  # it is killed, and its start is waited for
 def test_advanced_is_validated_before_the_lesson(
     make_dock: MakeDock, qtbot: QtBot, ball_file: Path, ball: Ball
 ) -> None:
